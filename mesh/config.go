@@ -1,0 +1,80 @@
+package mesh
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/internal/underlay"
+)
+
+// DefaultPort is the UDP port of a node, and of a join address without one.
+const DefaultPort = 51821
+
+// Socket is the node's UDP socket; ListenUDP opens the real one.
+type Socket interface {
+	// ReadFrom waits for a datagram and says where it came from and which of
+	// our addresses it was sent to. It fails with net.ErrClosed,
+	// os.ErrDeadlineExceeded or an error of the socket itself.
+	ReadFrom(b []byte) (n int, from netip.AddrPort, local netip.Addr, err error)
+	// WriteTo sends a datagram, from local if that is valid and still ours.
+	WriteTo(b []byte, to netip.AddrPort, local netip.Addr) error
+	SetReadDeadline(t time.Time) error
+	LocalAddr() netip.AddrPort
+	Close() error
+}
+
+// ListenUDP opens the node's UDP socket at "HOST:PORT"; an empty host means
+// all addresses of both families, port 0 any free port.
+func ListenUDP(address string) (Socket, error) { return underlay.Listen(address) }
+
+// Config is what a Mesh needs. Store, Secret, Name and Socket must be set.
+type Config struct {
+	Store  *Store          // open; the caller closes it after Run
+	Secret identity.Secret // of the cluster
+	Name   string          // this node's name for people, see roster.ValidName
+	Socket Socket          // open; the caller closes it after Run
+
+	// Version is the software version that others see; default none.
+	Version string
+	// Join are addresses to join through, "HOST[:PORT]"; default none. Names
+	// are resolved again at each try.
+	Join []string
+	// Advertise are addresses, besides those of the interfaces, at which
+	// others may try to reach this node; default none.
+	Advertise []netip.AddrPort
+	// Protocols are the stream protocols that Accept will be called for;
+	// default none.
+	Protocols []string
+	// OnBroadcast gets every message of Broadcast from other members, at least
+	// once each; it must not block or keep the message. Default: ignored.
+	OnBroadcast func(message []byte)
+	// Addresses returns this host's own addresses; default those of the
+	// network interfaces that are up.
+	Addresses func() ([]netip.Addr, error)
+	// Resolve looks a host name up; default net.DefaultResolver.
+	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Logger; nil discards.
+	Logger *slog.Logger
+}
+
+func (c Config) withDefaults() Config {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.OnBroadcast == nil {
+		c.OnBroadcast = func([]byte) {}
+	}
+	if c.Addresses == nil {
+		c.Addresses = interfaceAddresses
+	}
+	if c.Resolve == nil {
+		c.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		}
+	}
+	return c
+}

@@ -1,0 +1,224 @@
+package mesh
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/internal/join"
+	"github.com/serialspan/serialspan/mesh/internal/plane"
+	"github.com/serialspan/serialspan/mesh/internal/probe"
+	"github.com/serialspan/serialspan/mesh/peering"
+)
+
+// control is a datagram on the socket that is not WireGuard's.
+type control struct {
+	n     int
+	buf   [join.FirstLen]byte // the longest kind
+	from  netip.AddrPort
+	local netip.Addr
+}
+
+// expireEvery is how often join handshakes are looked through.
+const expireEvery = time.Second
+
+// takeControl queues a control datagram for the control loop. It runs on
+// wireguard-go's goroutine and never waits.
+func (m *Mesh) takeControl(datagram []byte, from netip.AddrPort, local netip.Addr) {
+	var queue chan *control
+	switch datagram[0] {
+	case probe.Type:
+		queue = m.probes
+	case join.TypeFirst, join.TypeSecond, join.TypeThird:
+		queue = m.joins
+	}
+	if queue == nil || len(datagram) > join.FirstLen {
+		m.counters.strangers.Add(1)
+		return
+	}
+	c := m.controls.Get().(*control)
+	c.n, c.from, c.local = copy(c.buf[:], datagram), from, local
+	select {
+	case queue <- c:
+	default:
+		m.controls.Put(c)
+		m.counters.controlDropped.Add(1)
+	}
+}
+
+// controlLoop handles probes and join messages, and does what peering finds
+// due.
+func (m *Mesh) controlLoop(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	expire := time.NewTicker(expireEvery)
+	defer expire.Stop()
+	for {
+		look := true
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-m.probes:
+			look = m.handleProbe(c)
+			m.controls.Put(c)
+		case c := <-m.joins:
+			look = m.handleJoin(c)
+			m.controls.Put(c)
+		case <-expire.C:
+			m.joining.silent(m.join.Expire(m.now()))
+			look = false
+		case <-m.signals.wake:
+		case <-timer.C:
+		}
+		if look {
+			timer.Reset(m.look())
+		}
+	}
+}
+
+// look takes the signals, lets peering do what is due and returns the time
+// until it has to be looked at again.
+func (m *Mesh) look() time.Duration {
+	paths, handshakes := m.signals.take()
+	var wait time.Duration
+	m.do(func() {
+		now := m.now()
+		for id := range handshakes {
+			m.apply(m.peering.AskHandshake(now, id))
+		}
+		for id := range paths {
+			m.apply(m.peering.Want(now, id))
+		}
+		effects, next := m.peering.Tick(now, m.tunnel.Activity)
+		m.apply(effects)
+		wait = next - now
+	})
+	return wait
+}
+
+// handleProbe opens a probe and reports whether it was one.
+func (m *Mesh) handleProbe(c *control) (ok bool) {
+	m.do(func() {
+		sender, _ := probe.SenderIn(c.buf[:c.n])
+		id, known := m.senders[sender]
+		if !known {
+			m.counters.strangers.Add(1)
+			return
+		}
+		pair := m.pair(id)
+		if pair == nil {
+			return
+		}
+		p, err := pair.Open(c.buf[:c.n])
+		if err != nil {
+			m.counters.strangers.Add(1)
+			return
+		}
+		ok = true
+		if !m.usePeer(id) {
+			return
+		}
+		route := peering.Route{Remote: c.from, Local: c.local}
+		switch p.Kind {
+		case probe.Request:
+			m.apply(m.peering.Request(m.now(), id, route, p.Token, p.Initiate))
+		case probe.Answer:
+			m.apply(m.peering.Answer(m.now(), id, route, p.Token))
+		}
+	})
+	return ok
+}
+
+// pair returns the probe keys with a member, nil where there can be none; mu
+// is held.
+func (m *Mesh) pair(id identity.NodeID) *probe.Pair {
+	if p := m.pairs[id]; p != nil {
+		return p
+	}
+	signed, ok := m.roster.Get(id)
+	if !ok || id == m.self {
+		return nil
+	}
+	p, err := probe.NewPair(m.private, signed.Record().WireGuard)
+	if err != nil {
+		m.log.Warn("member has an unusable key", "node", id.Short(), "err", err)
+		return nil
+	}
+	m.pairs[id] = p
+	return p
+}
+
+// apply carries out what peering decided; mu is held.
+func (m *Mesh) apply(effects []peering.Effect) {
+	for _, e := range effects {
+		switch e.Kind {
+		case peering.SendRequest:
+			m.sendProbe(e, probe.Probe{Kind: probe.Request, Token: e.Token, Initiate: e.Ask})
+		case peering.SendAnswer:
+			m.sendProbe(e, probe.Probe{Kind: probe.Answer, Token: e.Token, Seen: e.Route.Remote})
+		case peering.Introduce:
+			m.beginJoin(e.Route.Remote)
+		case peering.Initiate:
+			m.tunnel.Initiate(e.Peer)
+		case peering.PathUp, peering.PathMoved, peering.PathDown:
+			m.changePath(e)
+		}
+	}
+}
+
+func (m *Mesh) sendProbe(e peering.Effect, p probe.Probe) {
+	if pair := m.pair(e.Peer); pair != nil {
+		// A datagram that cannot be sent is one that is lost.
+		_ = m.cfg.Socket.WriteTo(pair.Seal(p), e.Route.Remote, e.Route.Local)
+	}
+}
+
+// renewAfter is the outage after which a new QUIC connection is faster than
+// the back-off of the old one (measured, DESIGN section 6).
+const renewAfter = 300 * time.Millisecond
+
+func (m *Mesh) changePath(e peering.Effect) {
+	m.log.Debug("path changed", "node", e.Peer.Short(), "path", e.Route.String(), "down", e.Down)
+	m.tunnel.SetRoute(e.Peer, e.Route)
+	if e.Kind == peering.PathUp && e.Down > renewAfter {
+		m.later(func() { m.quic.RenewOlder(e.Peer, e.Down) })
+	}
+	m.later(m.watch.changed)
+}
+
+// send hands a datagram of the plane to the tunnel. A member that is not a
+// peer of it yet becomes one.
+func (m *Mesh) send(to identity.NodeID, kind plane.Kind, payload []byte, wait bool) error {
+	send := m.tunnel.TrySend
+	if wait {
+		send = m.tunnel.Send
+	}
+	if m.tunnel.HasPeer(to) {
+		return send(to, byte(kind), payload)
+	}
+	var ok bool
+	m.do(func() { ok = m.usePeer(to) })
+	if !ok {
+		return plane.ErrNotMember
+	}
+	return send(to, byte(kind), payload)
+}
+
+// usePeer makes a member a peer of the tunnel if it is none; mu is held.
+func (m *Mesh) usePeer(id identity.NodeID) bool {
+	if m.tunnel.HasPeer(id) {
+		return true
+	}
+	signed, ok := m.roster.Get(id)
+	if !ok || id == m.self {
+		return false
+	}
+	record := signed.Record()
+	if err := m.tunnel.SetPeer(id, record.WireGuard); err != nil {
+		m.log.Warn("member cannot be a peer", "node", id.Short(), "err", err)
+		return false
+	}
+	m.peering.SetCandidates(id, record.Endpoints)
+	return true
+}

@@ -1,0 +1,107 @@
+package mesh
+
+import (
+	"context"
+	"crypto/sha256"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/internal/gossip"
+	"github.com/serialspan/serialspan/mesh/internal/plane"
+	"github.com/serialspan/serialspan/mesh/roster"
+)
+
+// exchangeTimeout bounds one exchange of memberships, its dial included.
+const exchangeTimeout = 10 * time.Second
+
+func (m *Mesh) assembleGossip() error {
+	var err error
+	m.gossip, err = gossip.New(gossip.Config{
+		Self:     m.self,
+		Address:  m.Address,
+		Label:    m.cfg.Secret.Cluster.Label(),
+		Key:      m.cfg.Secret.GossipKey(),
+		Meta:     func() []byte { return m.roster.Self().Wire() },
+		Verify:   m.verifyMeta,
+		OnRecord: m.takeMeta,
+		Packets:  m.plane.Gossip(),
+		Addr:     func(id identity.NodeID) net.Addr { return plane.Addr{ID: id} },
+		NodeOf:   plane.NodeOf,
+		DialStream: func(ctx context.Context, id identity.NodeID) (net.Conn, error) {
+			return m.quic.Dial(ctx, id, gossipProtocol)
+		},
+		AcceptStream: func(ctx context.Context) (net.Conn, identity.NodeID, error) {
+			return m.quic.Accept(ctx, gossipProtocol)
+		},
+		OnMessage: m.cfg.OnBroadcast,
+		OnChange:  m.watch.changed,
+		Logger:    m.log,
+	})
+	return err
+}
+
+// verifyMeta checks the signed record that a member's liveness comes with. It
+// vetoes only what is invalid, never what is merely unknown: a veto stops the
+// epidemic here.
+func (m *Mesh) verifyMeta(meta []byte) (identity.NodeID, error) {
+	signed, err := roster.Parse(m.cfg.Secret.Cluster, meta)
+	return signed.ID(), err
+}
+
+// takeMeta takes the record of a verified Meta. gossip calls it with its own
+// locks held.
+func (m *Mesh) takeMeta(_ identity.NodeID, meta []byte) {
+	signed, err := roster.Parse(m.cfg.Secret.Cluster, meta)
+	if err != nil {
+		return // verified a moment ago
+	}
+	m.do(func() { m.merge(signed) })
+}
+
+// gossipLoop exchanges memberships with members just reached, and spreads our
+// record when it has changed.
+func (m *Mesh) gossipLoop(ctx context.Context) {
+	var exchanges sync.WaitGroup
+	defer exchanges.Wait()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.joining.meta:
+			m.gossip.UpdateMeta()
+		case <-m.joining.todo:
+			for _, id := range m.joining.take() {
+				exchanges.Go(func() { m.exchangeMemberships(ctx, id) })
+			}
+		}
+	}
+}
+
+func (m *Mesh) exchangeMemberships(ctx context.Context, id identity.NodeID) {
+	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	defer cancel()
+	if err := m.gossip.Join(ctx, []identity.NodeID{id}); err != nil {
+		// The join loop comes by again as long as the member is missing.
+		m.log.Debug("membership exchange failed", "node", id.Short(), "err", err)
+	}
+}
+
+// leave tells the others that this node goes.
+func (m *Mesh) leave() {
+	if err := m.gossip.Leave(leaveTimeout); err != nil {
+		m.log.Debug("leave not told", "err", err)
+	}
+}
+
+// Broadcast spreads a message of at most 1,000 bytes to all members, best
+// effort: a member may miss it. A newer message of the same name takes the
+// place of an older one that is still under way.
+func (m *Mesh) Broadcast(name string, message []byte) {
+	// gossip carries the name along and wants it short.
+	sum := sha256.Sum256([]byte(name))
+	if err := m.gossip.Broadcast(string(sum[:16]), message); err != nil {
+		m.log.Debug("broadcast not sent", "err", err)
+	}
+}

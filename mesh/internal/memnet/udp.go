@@ -1,0 +1,54 @@
+package memnet
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// kept is never read. An object in it is never finalized.
+var kept sync.Map
+
+// UDP is an endpoint of a Hub with the methods of the node's UDP socket (see
+// package underlay), so that a whole node runs on a Hub.
+type UDP struct {
+	*Conn
+	addr netip.AddrPort
+}
+
+// UDPAddr is the address of a UDP endpoint on a Hub.
+type UDPAddr netip.AddrPort
+
+// Network implements net.Addr.
+func (UDPAddr) Network() string { return "udp" }
+
+// String implements net.Addr.
+func (a UDPAddr) String() string { return netip.AddrPort(a).String() }
+
+// UDP makes the endpoint with the given address, as Conn does.
+func (h *Hub) UDP(addr netip.AddrPort) *UDP {
+	return &UDP{Conn: h.Conn(UDPAddr(addr)), addr: addr}
+}
+
+// LocalAddr returns the endpoint's address.
+func (u *UDP) LocalAddr() netip.AddrPort { return u.addr }
+
+// ReadFrom returns the next datagram, its source and our address.
+func (u *UDP) ReadFrom(b []byte) (int, netip.AddrPort, netip.Addr, error) {
+	n, from, err := u.Conn.ReadFrom(b)
+	if err != nil {
+		return 0, netip.AddrPort{}, netip.Addr{}, err
+	}
+	return n, netip.AddrPort(from.(UDPAddr)), u.addr.Addr(), nil
+}
+
+// WriteTo sends a datagram; local is not looked at, an endpoint has one address.
+func (u *UDP) WriteTo(b []byte, to netip.AddrPort, _ netip.Addr) error {
+	_, err := u.Conn.WriteTo(b, net.Addr(UDPAddr(to)))
+	return err
+}
+
+// Keep keeps x reachable until the process ends, so that its finalizer never
+// runs. The runtime runs finalizers outside every bubble, where they may not
+// touch a channel that was made inside one; wireguard-go's do.
+func (u *UDP) Keep(x any) { kept.Store(x, struct{}{}) }

@@ -1,0 +1,238 @@
+package tunnel
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.zx2c4.com/wireguard/conn"
+
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/peering"
+)
+
+// Socket is what the tunnel needs of the node's UDP socket; see package
+// underlay for the contract.
+type Socket interface {
+	ReadFrom(b []byte) (n int, from netip.AddrPort, local netip.Addr, err error)
+	WriteTo(b []byte, to netip.AddrPort, local netip.Addr) error
+	SetReadDeadline(t time.Time) error
+}
+
+// link is the bind's side of a peer, and the fixed virtual endpoint that
+// wireguard-go knows it by.
+type link struct {
+	id    identity.NodeID
+	first bool // we initiate, being the smaller NodeID
+	route atomic.Pointer[peering.Route]
+
+	sent, heard atomic.Int64 // last data, ns since the tunnel's start; 0: none
+
+	mu   sync.Mutex
+	init initiation
+}
+
+// conn.Endpoint. The strings are what wireguard-go logs.
+func (l *link) ClearSrc()           {}
+func (l *link) SrcToString() string { return "" }
+func (l *link) DstToString() string { return endpointPrefix + l.id.String() }
+func (l *link) DstToBytes() []byte  { return l.id[:] }
+func (l *link) DstIP() netip.Addr   { return netip.Addr{} }
+func (l *link) SrcIP() netip.Addr   { return netip.Addr{} }
+
+const endpointPrefix = "node:"
+
+// source is where a handshake message came from. wireguard-go rate limits by
+// it and sends cookies to it; it never becomes a peer's endpoint.
+type source struct {
+	remote netip.AddrPort
+	local  netip.Addr
+}
+
+func (s *source) ClearSrc()           {}
+func (s *source) SrcToString() string { return s.local.String() }
+func (s *source) DstToString() string { return s.remote.String() }
+func (s *source) DstToBytes() []byte  { b, _ := s.remote.MarshalBinary(); return b }
+func (s *source) DstIP() netip.Addr   { return s.remote.Addr() }
+func (s *source) SrcIP() netip.Addr   { return s.local }
+
+// anySource stands for the source of data packets, which nothing reads: an
+// endpoint each would be an allocation per packet.
+var anySource = &source{}
+
+// bind implements conn.Bind over the node's socket. Nothing in it waits but
+// the receive function for the socket.
+type bind struct {
+	t         *Tunnel
+	open      atomic.Bool
+	responses responses
+}
+
+// Open implements conn.Bind. The socket outlives Open and Close.
+func (b *bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
+	if b.open.Swap(true) {
+		return nil, 0, conn.ErrBindAlreadyOpen
+	}
+	if err := b.t.cfg.Socket.SetReadDeadline(time.Time{}); err != nil {
+		return nil, 0, err
+	}
+	return []conn.ReceiveFunc{b.receive}, port, nil
+}
+
+// Close implements conn.Bind: a deadline in the past wakes the reader.
+func (b *bind) Close() error {
+	if b.open.Swap(false) {
+		return b.t.cfg.Socket.SetReadDeadline(time.Unix(1, 0))
+	}
+	return nil
+}
+
+func (b *bind) SetMark(uint32) error { return nil }
+func (b *bind) BatchSize() int       { return 1 }
+
+// ParseEndpoint implements conn.Bind: "node:<NodeID>" of a known link.
+func (b *bind) ParseEndpoint(s string) (conn.Endpoint, error) {
+	text, ok := strings.CutPrefix(s, endpointPrefix)
+	if !ok {
+		return nil, fmt.Errorf("endpoint %q: want %s<NodeID>", s, endpointPrefix)
+	}
+	id, err := identity.ParseNodeID(text)
+	if err != nil {
+		return nil, err
+	}
+	if l := b.t.link(id); l != nil {
+		return l, nil
+	}
+	return nil, fmt.Errorf("endpoint %q: no such peer", s)
+}
+
+// receive reads one WireGuard datagram from the socket; others go to Control.
+// It returns only nil or net.ErrClosed: wireguard-go silently ends reception
+// on any other error.
+func (b *bind) receive(packets [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+	failures := 0
+	for {
+		n, from, local, err := b.t.cfg.Socket.ReadFrom(packets[0])
+		if err != nil {
+			if !b.open.Load() || errors.Is(err, net.ErrClosed) {
+				return 0, net.ErrClosed
+			}
+			// A transient error of the socket, ENOMEM say. A deadline can only
+			// be left over from a Close before this Open.
+			if failures++; failures > 1000 && !errors.Is(err, os.ErrDeadlineExceeded) {
+				b.t.log.Error("udp socket keeps failing", "err", err)
+				return 0, net.ErrClosed
+			}
+			continue
+		}
+		failures = 0
+		if n < 4 {
+			continue
+		}
+		if packets[0][0] > messageTransport || packets[0][0] == 0 {
+			b.t.cfg.Control(packets[0][:n], from, local)
+			continue
+		}
+		if deliver, ep := b.inspect(packets[0][:n], from, local); deliver {
+			sizes[0], eps[0] = n, ep
+			return 1, nil
+		}
+	}
+}
+
+// inspect looks at a WireGuard message from the network and reports whether
+// wireguard-go should have it.
+func (b *bind) inspect(p []byte, from netip.AddrPort, local netip.Addr) (bool, conn.Endpoint) {
+	switch {
+	case p[0] == messageTransport:
+		return true, anySource
+	case p[0] == messageInitiation && len(p) == initiationLen:
+		if l, response := b.responses.arrived(b.t.now(), p); l != nil {
+			b.t.stats.AnsweredRepeats.Add(1)
+			b.sendOn(l, response)
+			return false, nil
+		}
+	case p[0] == messageResponse && len(p) == responseLen:
+		b.t.settle(binary.LittleEndian.Uint32(p[8:12]))
+	}
+	return true, &source{remote: from, local: local}
+}
+
+// Send implements conn.Bind. It drops and counts what cannot leave now, and
+// fails only for an endpoint that is not ours.
+func (b *bind) Send(bufs [][]byte, ep conn.Endpoint) error {
+	switch e := ep.(type) {
+	case *link:
+		for _, buf := range bufs {
+			b.sendMessage(e, buf)
+		}
+	case *source:
+		for _, buf := range bufs {
+			if err := b.t.cfg.Socket.WriteTo(buf, e.remote, e.local); err != nil {
+				b.t.stats.SendErrors.Add(1)
+			}
+		}
+	default:
+		return conn.ErrWrongEndpointType
+	}
+	return nil
+}
+
+func (b *bind) sendMessage(l *link, message []byte) {
+	switch {
+	case message[0] == messageInitiation && len(message) == initiationLen:
+		b.hold(l, message)
+		return
+	case message[0] == messageResponse && len(message) == responseLen:
+		b.responses.left(b.t.now(), l, message)
+		l.mu.Lock()
+		l.init.settle()
+		l.mu.Unlock()
+	}
+	b.sendOn(l, message)
+}
+
+// hold keeps an initiation until it is answered and sends it if it is our turn
+// and there is a route.
+func (b *bind) hold(l *link, message []byte) {
+	l.mu.Lock()
+	now := b.t.now()
+	l.init.hold(now, message, l.first)
+	var out []byte
+	if l.route.Load() != nil {
+		out = l.init.take(now, false)
+	}
+	l.mu.Unlock()
+	if out != nil {
+		b.sendOn(l, out)
+	}
+	b.t.wakeUp()
+	if !l.first {
+		b.t.cfg.WantHandshake(l.id)
+	}
+	if l.route.Load() == nil {
+		b.t.cfg.WantPath(l.id)
+	}
+}
+
+// sendOn sends on the link's route; without one it drops, counts and asks for
+// a path.
+func (b *bind) sendOn(l *link, message []byte) {
+	r := l.route.Load()
+	if r == nil {
+		b.t.stats.NoRoute.Add(1)
+		b.t.cfg.WantPath(l.id)
+		return
+	}
+	l.sent.Store(int64(b.t.now()))
+	if err := b.t.cfg.Socket.WriteTo(message, r.Remote, r.Local); err != nil {
+		b.t.stats.SendErrors.Add(1)
+	}
+}

@@ -1,0 +1,345 @@
+package tunnel
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.zx2c4.com/wireguard/device"
+
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/peering"
+)
+
+// ErrNoPeer is returned by Send for a member that SetPeer was not called for.
+var ErrNoPeer = errors.New("not a peer of the tunnel")
+
+// ErrTooLong is returned by Send for a payload longer than MaxPayload.
+var ErrTooLong = errors.New("datagram too long")
+
+// Config is what a Tunnel needs. Socket, Deliver and Control must be set.
+type Config struct {
+	Cluster identity.ClusterID
+	Self    identity.NodeID
+	Private identity.WireGuardPrivate // of this start
+	Socket  Socket
+
+	// Deliver gets each datagram from a member. payload is valid only during
+	// the call.
+	Deliver func(from identity.NodeID, kind byte, payload []byte)
+	// Control gets each datagram on the socket that is not WireGuard's, under
+	// the same rule.
+	Control func(datagram []byte, from netip.AddrPort, local netip.Addr)
+	// WantPath is called when something should go to a member that has no
+	// route, often; nil ignores it.
+	WantPath func(identity.NodeID)
+	// WantHandshake is called when the member, whose turn it is, should be
+	// asked to initiate a handshake; nil ignores it.
+	WantHandshake func(identity.NodeID)
+	// Now is the monotonic clock of Activity; nil is the time since New.
+	Now func() time.Duration
+
+	Logger *slog.Logger // nil discards
+}
+
+// Tunnel is the node's WireGuard device. Its methods are safe for concurrent
+// use; before and after Run, Send fails with net.ErrClosed.
+type Tunnel struct {
+	cfg   Config
+	log   *slog.Logger
+	ep    *endpoint
+	bind  *bind
+	stats Stats
+	wake  chan struct{}
+
+	mu     sync.Mutex // guards what follows, and every change of table
+	device *device.Device
+	keys   map[identity.NodeID]identity.WireGuardKey
+	table  atomic.Pointer[table]
+}
+
+// table is what the data path reads; it is replaced whole.
+type table struct {
+	byID  map[identity.NodeID]*link
+	byIID map[[8]byte]*link // by the lower half of the mesh address
+}
+
+// New returns a tunnel without peers.
+func New(cfg Config) *Tunnel {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.WantPath == nil {
+		cfg.WantPath = func(identity.NodeID) {}
+	}
+	if cfg.WantHandshake == nil {
+		cfg.WantHandshake = func(identity.NodeID) {}
+	}
+	if cfg.Now == nil {
+		start := time.Now()
+		cfg.Now = func() time.Duration { return time.Since(start) }
+	}
+	t := &Tunnel{
+		cfg:  cfg,
+		log:  cfg.Logger,
+		wake: make(chan struct{}, 1),
+		keys: make(map[identity.NodeID]identity.WireGuardKey),
+	}
+	t.table.Store(&table{})
+	t.ep = newEndpoint(cfg.Cluster.Address(cfg.Self), &t.stats, t.deliver)
+	t.bind = &bind{t: t}
+	return t
+}
+
+func (t *Tunnel) now() time.Duration { return t.cfg.Now() }
+
+// Stats returns the tunnel's counters.
+func (t *Tunnel) Stats() *Stats { return &t.stats }
+
+// Run carries datagrams until ctx ends. It may be called once.
+func (t *Tunnel) Run(ctx context.Context) error {
+	dev := device.NewDevice(t.ep, t.bind, &device.Logger{
+		Verbosef: func(format string, args ...any) {
+			if t.log.Enabled(ctx, slog.LevelDebug-4) {
+				t.log.Log(ctx, slog.LevelDebug-4, "wireguard", "detail", fmt.Sprintf(format, args...))
+			}
+		},
+		Errorf: func(format string, args ...any) {
+			t.log.Warn("wireguard", "detail", fmt.Sprintf(format, args...))
+		},
+	})
+	defer dev.Close()
+	dev.DisableSomeRoamingForBrokenMobileSemantics()
+	private := t.cfg.Private.Bytes()
+	if err := dev.IpcSet("private_key=" + hex.EncodeToString(private[:]) + "\n"); err != nil {
+		return fmt.Errorf("start tunnel: %w", err)
+	}
+	if err := dev.Up(); err != nil {
+		return fmt.Errorf("start tunnel: %w", err)
+	}
+	if err := t.adopt(dev); err != nil {
+		return fmt.Errorf("start tunnel: %w", err)
+	}
+	defer func() {
+		t.mu.Lock()
+		t.device = nil
+		t.mu.Unlock()
+	}()
+	t.repeatLoop(ctx)
+	return nil
+}
+
+// adopt gives a new device the peers that were set before.
+func (t *Tunnel) adopt(dev *device.Device) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.device = dev
+	for id, key := range t.keys {
+		if err := dev.IpcSet(t.peerLines(id, key)); err != nil {
+			return err
+		}
+		t.keep(key)
+	}
+	return nil
+}
+
+// keep shows a new peer to a socket that wants to keep it reachable: memnet's
+// does, because wireguard-go drains a peer's channels in a finalizer, which
+// the runtime does not allow for the channels of a testing/synctest bubble.
+func (t *Tunnel) keep(key identity.WireGuardKey) {
+	if k, ok := t.cfg.Socket.(interface{ Keep(any) }); ok {
+		k.Keep(t.device.LookupPeer(device.NoisePublicKey(key)))
+	}
+}
+
+// SetPeer adds a member, or gives it another WireGuard key: the new peer takes
+// the /128 first, then the old one is removed, in one configuration call, so
+// that no packet finds a hole. Its route stays.
+func (t *Tunnel) SetPeer(id identity.NodeID, key identity.WireGuardKey) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	old, had := t.keys[id]
+	if had && old == key {
+		return nil
+	}
+	l := t.link(id)
+	if l == nil {
+		if clash := t.table.Load().byIID[[8]byte(id[:8])]; clash != nil {
+			return fmt.Errorf("add peer %s: its mesh address is that of %s", id, clash.id)
+		}
+		l = &link{id: id, first: t.cfg.Self.Compare(id) < 0}
+		l.init.settle()
+		t.change(func(next *table) {
+			next.byID[id] = l
+			next.byIID[[8]byte(id[:8])] = l
+		})
+	}
+	l.mu.Lock()
+	l.init.settle() // it was made for the old key
+	l.mu.Unlock()
+	t.keys[id] = key
+	if t.device == nil {
+		return nil
+	}
+	lines := t.peerLines(id, key)
+	if had {
+		lines += "public_key=" + hex.EncodeToString(old[:]) + "\nremove=true\n"
+	}
+	if err := t.device.IpcSet(lines); err != nil {
+		return fmt.Errorf("set peer %s: %w", id, err)
+	}
+	t.keep(key)
+	return nil
+}
+
+func (t *Tunnel) peerLines(id identity.NodeID, key identity.WireGuardKey) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "public_key=%s\n", hex.EncodeToString(key[:]))
+	fmt.Fprintf(&b, "endpoint=%s%s\n", endpointPrefix, id)
+	fmt.Fprintf(&b, "allowed_ip=%s/128\n", t.cfg.Cluster.Address(id))
+	return b.String()
+}
+
+// RemovePeer forgets a member and its route.
+func (t *Tunnel) RemovePeer(id identity.NodeID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	key, had := t.keys[id]
+	if !had {
+		return
+	}
+	delete(t.keys, id)
+	t.change(func(next *table) {
+		delete(next.byID, id)
+		delete(next.byIID, [8]byte(id[:8]))
+	})
+	if t.device != nil {
+		if err := t.device.IpcSet("public_key=" + hex.EncodeToString(key[:]) + "\nremove=true\n"); err != nil {
+			t.log.Warn("remove peer failed", "node", id.Short(), "err", err)
+		}
+	}
+}
+
+// HasPeer reports whether the member is a peer now.
+func (t *Tunnel) HasPeer(id identity.NodeID) bool { return t.link(id) != nil }
+
+// SetRoute says where datagrams for a peer go from now on; the zero Route
+// takes the path away. A held initiation leaves at once on a new route.
+func (t *Tunnel) SetRoute(id identity.NodeID, r peering.Route) {
+	l := t.link(id)
+	if l == nil {
+		return
+	}
+	if r.IsZero() {
+		l.route.Store(nil)
+		return
+	}
+	l.route.Store(&r)
+	l.mu.Lock()
+	out := l.init.take(t.now(), true)
+	l.mu.Unlock()
+	if out != nil {
+		t.bind.sendOn(l, out)
+	}
+	t.wakeUp()
+}
+
+// Initiate starts a handshake with a peer because it asked for one. It does
+// nothing where it is the peer's turn, or where one was begun within 5 s
+// (WireGuard's Rekey-Timeout): that one is repeated by itself.
+func (t *Tunnel) Initiate(id identity.NodeID) {
+	l := t.link(id)
+	if l == nil || !l.first {
+		return
+	}
+	t.mu.Lock()
+	dev, key := t.device, t.keys[id]
+	t.mu.Unlock()
+	if dev == nil {
+		return
+	}
+	if peer := dev.LookupPeer(device.NoisePublicKey(key)); peer != nil {
+		if err := peer.SendHandshakeInitiation(false); err != nil {
+			t.log.Warn("initiate handshake failed", "node", id.Short(), "err", err)
+		}
+	}
+}
+
+// Send sends one datagram to a peer, waiting for room in the queue. It returns
+// ErrNoPeer, ErrTooLong or net.ErrClosed; nil does not mean that it arrives.
+func (t *Tunnel) Send(to identity.NodeID, kind byte, payload []byte) error {
+	p, err := t.packet(to, kind, payload)
+	if err != nil {
+		return err
+	}
+	return t.ep.send(p)
+}
+
+// TrySend is Send for callers that must not wait: it drops and counts where
+// the queue is full.
+func (t *Tunnel) TrySend(to identity.NodeID, kind byte, payload []byte) error {
+	p, err := t.packet(to, kind, payload)
+	if err != nil {
+		return err
+	}
+	t.ep.trySend(p)
+	return nil
+}
+
+func (t *Tunnel) packet(to identity.NodeID, kind byte, payload []byte) (*packet, error) {
+	select {
+	case <-t.ep.closed:
+		return nil, net.ErrClosed
+	default:
+	}
+	if len(payload) > MaxPayload {
+		return nil, ErrTooLong
+	}
+	if t.link(to) == nil {
+		return nil, ErrNoPeer
+	}
+	return t.ep.build(t.cfg.Cluster.Address(to), kind, payload), nil
+}
+
+// Activity returns when data last left for a peer and last came from it, on
+// the clock of Config.Now; zero where it never did.
+func (t *Tunnel) Activity(id identity.NodeID) (sent, heard time.Duration) {
+	if l := t.link(id); l != nil {
+		return time.Duration(l.sent.Load()), time.Duration(l.heard.Load())
+	}
+	return 0, 0
+}
+
+func (t *Tunnel) deliver(from [8]byte, kind byte, payload []byte) {
+	l := t.table.Load().byIID[from]
+	if l == nil {
+		return // removed while the packet was on its way
+	}
+	l.heard.Store(int64(t.now()))
+	t.cfg.Deliver(l.id, kind, payload)
+}
+
+func (t *Tunnel) link(id identity.NodeID) *link { return t.table.Load().byID[id] }
+
+// change replaces the table by a changed copy; t.mu is held.
+func (t *Tunnel) change(edit func(*table)) {
+	old := t.table.Load()
+	next := &table{
+		byID:  make(map[identity.NodeID]*link, len(old.byID)+1),
+		byIID: make(map[[8]byte]*link, len(old.byIID)+1),
+	}
+	for id, l := range old.byID {
+		next.byID[id] = l
+		next.byIID[[8]byte(id[:8])] = l
+	}
+	edit(next)
+	t.table.Store(next)
+}

@@ -1,0 +1,357 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/internal/gossip"
+	"github.com/serialspan/serialspan/mesh/internal/join"
+)
+
+const (
+	// While alone, the gap between tries grows from joinFirst to joinLast.
+	joinFirst = 250 * time.Millisecond
+	joinLast  = 30 * time.Second
+	// rejoinEvery is the gap between looks for seeds and members that are
+	// missing from a mesh that we are in: partitions heal no other way.
+	rejoinEvery = 30 * time.Second
+	// rejoinMost bounds the missing members tried at one look.
+	rejoinMost = 8
+
+	resolveTimeout = 5 * time.Second
+	// selfPause is how long a seed that leads back to this node rests.
+	selfPause = 10 * time.Minute
+)
+
+// ErrNoAnswer is the cause of a JoinStatus when nothing came back.
+var ErrNoAnswer = errors.New("unreachable, or another secret (compare `serialspan secret id`)")
+
+// JoinStatus is how it went with one address of Config.Join.
+type JoinStatus struct {
+	Address string          // as configured
+	Node    identity.NodeID // who answered last; zero: nobody yet
+	Err     error           // why the last try failed; nil: it did not, or is under way
+}
+
+// joining is the state of the join loop. It is safe for concurrent use.
+type joining struct {
+	wake chan struct{} // the loop should look again, from the start of its backoff
+	meta chan struct{} // our record has changed
+	todo chan struct{} // there is somebody to exchange memberships with
+
+	mu      sync.Mutex
+	seeds   []seed
+	toMerge map[identity.NodeID]struct{} // members to exchange memberships with
+}
+
+// seed is one address of Config.Join.
+type seed struct {
+	JoinStatus
+	addrs []netip.AddrPort // as last resolved
+	// It seemed to lead back to us; not tried before. Only a hint: whoever can
+	// reflect our own datagrams can make it seem so.
+	notBefore time.Duration
+	said      bool // its failure was logged, and has not changed since
+}
+
+func (j *joining) init(addresses []string) {
+	j.wake = make(chan struct{}, 1)
+	j.meta = make(chan struct{}, 1)
+	j.todo = make(chan struct{}, 1)
+	j.toMerge = make(map[identity.NodeID]struct{})
+	for _, a := range addresses {
+		j.seeds = append(j.seeds, seed{JoinStatus: JoinStatus{Address: a}})
+	}
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// again makes the loop try at once.
+func (j *joining) again() { poke(j.wake) }
+
+// metaChanged makes the gossip loop spread our record.
+func (j *joining) metaChanged() { poke(j.meta) }
+
+// exchange asks for the memberships to be exchanged with a member.
+func (j *joining) exchange(id identity.NodeID) {
+	j.mu.Lock()
+	j.toMerge[id] = struct{}{}
+	j.mu.Unlock()
+	poke(j.todo)
+}
+
+// take returns the members to exchange memberships with.
+func (j *joining) take() []identity.NodeID {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	ids := make([]identity.NodeID, 0, len(j.toMerge))
+	for id := range j.toMerge {
+		ids = append(ids, id)
+	}
+	clear(j.toMerge)
+	slices.SortFunc(ids, identity.NodeID.Compare)
+	return ids
+}
+
+// silent notes the addresses that did not answer.
+func (j *joining) silent(addrs []netip.AddrPort) {
+	j.note(addrs, func(s *seed) { s.Err = fmt.Errorf("no answer from %s: %w", s.Address, ErrNoAnswer) })
+}
+
+// note edits the seeds that an address belongs to.
+func (j *joining) note(addrs []netip.AddrPort, edit func(*seed)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for i := range j.seeds {
+		if slices.ContainsFunc(j.seeds[i].addrs, func(a netip.AddrPort) bool { return slices.Contains(addrs, a) }) {
+			before := fmt.Sprint(j.seeds[i].Err)
+			edit(&j.seeds[i])
+			if fmt.Sprint(j.seeds[i].Err) != before {
+				j.seeds[i].said = false
+			}
+		}
+	}
+}
+
+// Joins returns how it goes with the addresses of Config.Join, in their order.
+func (m *Mesh) Joins() []JoinStatus {
+	m.joining.mu.Lock()
+	defer m.joining.mu.Unlock()
+	var all []JoinStatus
+	for _, s := range m.joining.seeds {
+		all = append(all, s.JoinStatus)
+	}
+	return all
+}
+
+// joinLoop tries to be a member, for ever.
+func (m *Mesh) joinLoop(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for attempt := 0; ctx.Err() == nil; attempt++ {
+		alone := m.alone()
+		targets := m.targets(ctx, alone)
+		m.do(func() {
+			for _, addr := range targets {
+				m.beginJoin(addr)
+			}
+		})
+		m.sayJoinFailures()
+		wait := rejoinEvery
+		if alone {
+			wait = min(joinFirst<<min(attempt, 16), joinLast)
+		}
+		// Jitter keeps a site that lost its power from knocking in step.
+		timer.Reset(wait*3/4 + rand.N(wait/2))
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-m.joining.wake:
+			attempt = -1
+		}
+	}
+}
+
+// alone reports whether no other member is known to be alive.
+func (m *Mesh) alone() bool {
+	for _, g := range m.gossip.Members() {
+		if g.ID != m.self && g.State == gossip.Alive {
+			return false
+		}
+	}
+	return true
+}
+
+// targets returns the addresses to join through now: all seeds that are not
+// members, and members that are missing. A node that is alone tries everybody
+// it ever knew.
+func (m *Mesh) targets(ctx context.Context, alone bool) []netip.AddrPort {
+	present := make(map[identity.NodeID]bool)
+	for _, g := range m.gossip.Members() {
+		present[g.ID] = g.State == gossip.Alive
+	}
+	var targets []netip.AddrPort
+	for i, address := range m.seedAddresses() {
+		targets = append(targets, m.seedTargets(ctx, i, address, present)...)
+	}
+	missing := m.roster.All()
+	rand.Shuffle(len(missing), func(i, j int) { missing[i], missing[j] = missing[j], missing[i] })
+	tried := 0
+	for _, s := range missing {
+		if s.ID() == m.self || present[s.ID()] || (!alone && tried >= rejoinMost) {
+			continue
+		}
+		tried++
+		targets = append(targets, s.Record().Endpoints...)
+	}
+	slices.SortFunc(targets, netip.AddrPort.Compare)
+	return slices.Compact(targets)
+}
+
+func (m *Mesh) seedAddresses() []string {
+	m.joining.mu.Lock()
+	defer m.joining.mu.Unlock()
+	var all []string
+	for _, s := range m.joining.seeds {
+		all = append(all, s.Address)
+	}
+	return all
+}
+
+// seedTargets resolves a seed again and returns its addresses, unless the
+// member behind it is present.
+func (m *Mesh) seedTargets(ctx context.Context, i int, address string, present map[identity.NodeID]bool) []netip.AddrPort {
+	m.joining.mu.Lock()
+	s := m.joining.seeds[i]
+	m.joining.mu.Unlock()
+	if m.now() < s.notBefore || (!s.Node.IsZero() && present[s.Node]) {
+		return nil
+	}
+	addrs, err := m.resolve(ctx, address)
+	m.joining.mu.Lock()
+	defer m.joining.mu.Unlock()
+	now := &m.joining.seeds[i]
+	if err != nil {
+		if fmt.Sprint(now.Err) != fmt.Sprint(err) {
+			now.Err, now.said = err, false
+		}
+		return nil
+	}
+	now.addrs = addrs
+	return addrs
+}
+
+// resolve turns "HOST[:PORT]" into addresses.
+func (m *Mesh) resolve(ctx context.Context, address string) ([]netip.AddrPort, error) {
+	host, port, err := SplitAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.AddrPort{netip.AddrPortFrom(ip.Unmap(), port)}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	ips, err := m.cfg.Resolve(ctx, host)
+	if err != nil {
+		return nil, fmt.Errorf("resolve join address %q: %w", address, err)
+	}
+	var all []netip.AddrPort
+	for _, ip := range ips {
+		all = append(all, netip.AddrPortFrom(ip.Unmap(), port))
+	}
+	return all, nil
+}
+
+// SplitAddress splits a join address "HOST[:PORT]"; the port defaults to
+// DefaultPort. HOST may be a name, an IPv4 or an IPv6 address, in brackets or,
+// without a port, bare.
+func SplitAddress(address string) (host string, port uint16, err error) {
+	if ip, err := netip.ParseAddr(strings.Trim(address, "[]")); err == nil {
+		return ip.String(), DefaultPort, nil
+	}
+	if !strings.Contains(address, ":") {
+		if address == "" {
+			return "", 0, errors.New("join address is empty; want HOST[:PORT]")
+		}
+		return address, DefaultPort, nil
+	}
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", 0, fmt.Errorf("join address %q: want HOST[:PORT]", address)
+	}
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n == 0 || host == "" {
+		return "", 0, fmt.Errorf("join address %q: want HOST[:PORT] with a port from 1 to 65535", address)
+	}
+	return host, uint16(n), nil
+}
+
+// sayJoinFailures logs each failure of a seed once, until it changes.
+func (m *Mesh) sayJoinFailures() {
+	m.joining.mu.Lock()
+	defer m.joining.mu.Unlock()
+	for i := range m.joining.seeds {
+		if s := &m.joining.seeds[i]; s.Err != nil && !s.said {
+			s.said = true
+			m.log.Warn("join failed, trying again", "err", s.Err)
+		}
+	}
+}
+
+// beginJoin sends the first message of a join handshake; mu is held.
+func (m *Mesh) beginJoin(to netip.AddrPort) {
+	first, err := m.join.Begin(m.now(), to)
+	if err != nil {
+		m.log.Warn("join handshake not begun", "endpoint", to, "err", err)
+		return
+	}
+	if err := m.cfg.Socket.WriteTo(first, to, netip.Addr{}); err != nil {
+		m.joining.note([]netip.AddrPort{to}, func(s *seed) { s.Err = fmt.Errorf("join through %s: %w", s.Address, err) })
+	}
+}
+
+// handleJoin handles a join message and reports whether it changed anything.
+func (m *Mesh) handleJoin(c *control) (changed bool) {
+	m.do(func() {
+		r := m.join.Handle(m.now(), c.from, c.buf[:c.n])
+		if r.Reply != nil {
+			_ = m.cfg.Socket.WriteTo(r.Reply, c.from, c.local)
+		}
+		if r.Refused != nil {
+			m.joinRefused(r.Refused)
+		}
+		if r.Done != nil {
+			m.joined(r.Done, c.local)
+			changed = true
+		}
+	})
+	return changed
+}
+
+// joined takes over the result of a completed handshake; mu is held.
+func (m *Mesh) joined(p *join.Peer, local netip.Addr) {
+	id := p.Record.ID()
+	m.merge(p.Record)
+	if p.HeldOfUs != nil {
+		m.merge(*p.HeldOfUs)
+	}
+	m.seenAs(p.SeenAs)
+	m.reached(id, p.Addr, local)
+	if !p.Initiator {
+		return
+	}
+	m.joining.note([]netip.AddrPort{p.Addr}, func(s *seed) { s.Node, s.Err = id, nil })
+	m.joining.exchange(id)
+}
+
+func (m *Mesh) joinRefused(err error) {
+	var refused *join.RefusedError
+	if !errors.As(err, &refused) {
+		return
+	}
+	if errors.Is(err, join.ErrTwin) {
+		m.merge(refused.Twin)
+	}
+	if errors.Is(err, join.ErrSelf) {
+		m.joining.note([]netip.AddrPort{refused.Addr}, func(s *seed) { s.notBefore, s.Err = m.now()+selfPause, nil })
+		return
+	}
+	m.log.Warn("join handshake refused", "err", err)
+	m.joining.note([]netip.AddrPort{refused.Addr}, func(s *seed) { s.Err, s.said = err, true })
+}

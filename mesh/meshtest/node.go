@@ -1,0 +1,127 @@
+package meshtest
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+
+	"github.com/serialspan/serialspan/mesh"
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/internal/memnet"
+)
+
+// Options is how a node is started. The zero value is a node that waits for
+// others to join through it.
+type Options struct {
+	Join        []*Node         // join through these
+	JoinAddress []string        // and these
+	Protocols   []string        // for Accept
+	OnBroadcast func([]byte)    // see mesh.Config
+	Secret      identity.Secret // default: the network's
+	StateDir    string          // default: a new one
+	Addr        netip.AddrPort  // default: a new one
+	Logger      *slog.Logger    // default: none
+}
+
+// Node is a mesh node on a Network.
+type Node struct {
+	*mesh.Mesh
+	Name string
+	Addr netip.AddrPort // its UDP address
+	Dir  string         // its state directory
+
+	net     *Network
+	options Options
+	socket  *memnet.UDP
+	cancel  context.CancelFunc
+	done    chan error
+	over    bool
+}
+
+// Start starts a node. The network's test ends it, if nothing else does.
+func (n *Network) Start(name string, o Options) *Node {
+	n.t.Helper()
+	if o.Secret == (identity.Secret{}) {
+		o.Secret = n.secret
+	}
+	if o.StateDir == "" {
+		o.StateDir = n.t.TempDir()
+	}
+	if !o.Addr.IsValid() {
+		o.Addr = n.nextAddr()
+	}
+	store, err := mesh.OpenStore(o.StateDir, "machine of "+name)
+	n.fatal(err, "start %s", name)
+	node := &Node{Name: name, Addr: o.Addr, Dir: o.StateDir, net: n, options: o, socket: n.hub.UDP(o.Addr), done: make(chan error, 1)}
+	join := o.JoinAddress
+	for _, other := range o.Join {
+		join = append(join, other.Addr.String())
+	}
+	node.Mesh, err = mesh.New(mesh.Config{
+		Store: store, Secret: o.Secret, Name: name, Socket: node.socket, Join: join,
+		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Logger: o.Logger,
+		Addresses: func() ([]netip.Addr, error) { return []netip.Addr{o.Addr.Addr()}, nil },
+	})
+	n.fatal(err, "start %s", name)
+	ctx, cancel := context.WithCancel(context.Background())
+	node.cancel = cancel
+	go func() {
+		err := node.Run(ctx)
+		node.socket.Close()
+		store.Close()
+		node.done <- err
+	}()
+	n.t.Cleanup(node.Stop)
+	return node
+}
+
+// Stop stops the node in order: the others are told.
+func (n *Node) Stop() {
+	if n.over {
+		return
+	}
+	n.over = true
+	n.cancel()
+	if err := <-n.done; err != nil {
+		n.net.t.Errorf("node %s: %v", n.Name, err)
+	}
+}
+
+// Crash ends the node as a power cut does: nobody is told.
+func (n *Node) Crash() {
+	n.socket.Close()
+	n.Stop()
+}
+
+// Restart starts the node again, on its state directory and address, after
+// Stop or Crash.
+func (n *Node) Restart() *Node {
+	o := n.options
+	o.StateDir, o.Addr = n.Dir, n.Addr
+	return n.net.Start(n.Name, o)
+}
+
+// Member returns what this node knows of another; ok is false for nothing.
+func (n *Node) Member(other *Node) (member mesh.Member, ok bool) {
+	for _, m := range n.Members() {
+		if m.ID == other.Self() {
+			return m, true
+		}
+	}
+	return mesh.Member{}, false
+}
+
+// State returns what this node thinks of another's liveness.
+func (n *Node) State(other *Node) mesh.State {
+	m, _ := n.Member(other)
+	return m.State
+}
+
+func addrs(nodes []*Node) []net.Addr {
+	var all []net.Addr
+	for _, n := range nodes {
+		all = append(all, memnet.UDPAddr(n.Addr))
+	}
+	return all
+}

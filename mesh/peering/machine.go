@@ -1,0 +1,244 @@
+package peering
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/serialspan/serialspan/mesh/identity"
+)
+
+// The times of the policy, from DESIGN section 6.
+const (
+	// quietInUse: with a session in use, this long without anything received
+	// puts the path in doubt, and is the gap between the probes that follow.
+	quietInUse = 250 * time.Millisecond
+	// quietIdle: the same for a member that we sent something and that stays
+	// silent; WireGuard itself answers data after at most 10 s.
+	quietIdle = 10 * time.Second
+	// deadAfter probes without an answer the path is dead.
+	deadAfter = 3
+	// wantedFor: a search goes on this long after the last Want.
+	wantedFor = time.Minute
+	// askFor: probes ask for a handshake this long after AskHandshake; then
+	// the asker initiates itself.
+	askFor = 2 * time.Second
+	// probeLife: an answer later than this counts no more.
+	probeLife = 5 * time.Second
+	// introduceFrom: the round from which a join handshake goes along.
+	introduceFrom = 2
+	// introduceGap: at least this long between introductions to a member.
+	introduceGap = 2 * time.Second
+
+	firstRound = 100 * time.Millisecond
+	lastRound  = 25 * time.Second
+	// lastRoundInUse bounds the wait of a session for its path's return.
+	lastRoundInUse = time.Second
+
+	// MaxCandidates bounds the addresses kept for a member; the oldest one
+	// that was only seen goes first.
+	MaxCandidates = 16
+	maxInFlight   = 64
+)
+
+// never is a time that does not come.
+const never = time.Duration(1<<63 - 1)
+
+// Status is what the machine knows about a member's path.
+type Status struct {
+	Route     Route         // zero: no path
+	Since     time.Duration // when it came up, or when it was lost
+	RoundTrip time.Duration // smoothed over probes; 0: not measured
+	Doubt     bool
+}
+
+// Activity returns when data last left for a member and last came from it.
+type Activity func(identity.NodeID) (sent, heard time.Duration)
+
+// Machine holds the paths to all members. It must not be used concurrently.
+// Make one with New.
+type Machine struct {
+	token func() uint64
+	peers map[identity.NodeID]*peer
+}
+
+// New returns a machine without members. token draws the random echo tokens of
+// probes.
+func New(token func() uint64) *Machine {
+	return &Machine{token: token, peers: make(map[identity.NodeID]*peer)}
+}
+
+// SetCandidates adds a member, or changes the addresses that it says of itself.
+// Addresses at which it was seen stay.
+func (m *Machine) SetCandidates(id identity.NodeID, said []netip.AddrPort) {
+	p := m.peer(id)
+	p.candidates = slices.DeleteFunc(p.candidates, func(c candidate) bool { return !c.seen })
+	for i := range p.candidates {
+		p.candidates[i].said = false
+	}
+	for _, addr := range said {
+		p.addCandidate(Route{Remote: addr}, true)
+	}
+}
+
+// AddSeen adds a candidate at which the member was really seen, by a join
+// handshake say.
+func (m *Machine) AddSeen(id identity.NodeID, r Route) { m.peer(id).addCandidate(r, false) }
+
+// Reset forgets the path and the probes under way: the member has a new key.
+// The effects take the path away.
+func (m *Machine) Reset(now time.Duration, id identity.NodeID) []Effect {
+	p, ok := m.peers[id]
+	if !ok {
+		return nil
+	}
+	clear(p.inFlight)
+	effects := p.lose(now)
+	p.restart(now)
+	return effects
+}
+
+// Remove forgets a member.
+func (m *Machine) Remove(id identity.NodeID) { delete(m.peers, id) }
+
+// Status returns what is known about a member's path.
+func (m *Machine) Status(id identity.NodeID) Status {
+	p, ok := m.peers[id]
+	if !ok {
+		return Status{}
+	}
+	return Status{Route: p.path, Since: p.since, RoundTrip: p.roundTrip, Doubt: p.doubt != trusted}
+}
+
+// Want says that something should go to a member. A search for a path begins
+// at once, or goes on.
+func (m *Machine) Want(now time.Duration, id identity.NodeID) []Effect {
+	p, ok := m.peers[id]
+	if !ok {
+		return nil
+	}
+	if !p.wanted(now) && p.path.IsZero() {
+		p.restart(now)
+	}
+	p.wantedUntil = now + wantedFor
+	return m.search(now, p)
+}
+
+// AskHandshake says that the member should initiate a WireGuard handshake.
+func (m *Machine) AskHandshake(now time.Duration, id identity.NodeID) []Effect {
+	p, ok := m.peers[id]
+	if !ok {
+		return nil
+	}
+	asking := now < p.askUntil
+	p.askUntil = now + askFor
+	if !p.path.IsZero() {
+		return []Effect{m.request(now, p, p.path)}
+	}
+	if !asking {
+		p.restart(now) // the rounds so far did not ask
+	}
+	return m.Want(now, id)
+}
+
+// SetInUse says whether a session with the member is open.
+func (m *Machine) SetInUse(now time.Duration, id identity.NodeID, inUse bool) []Effect {
+	p, ok := m.peers[id]
+	if !ok || p.inUse == inUse {
+		return nil
+	}
+	p.inUse = inUse
+	if inUse && p.path.IsZero() {
+		p.restart(now)
+		return m.search(now, p)
+	}
+	return nil
+}
+
+// Request handles an authenticated probe request that came by r.
+func (m *Machine) Request(now time.Duration, id identity.NodeID, r Route, token uint64, ask bool) []Effect {
+	p := m.peer(id)
+	effects := []Effect{{Kind: SendAnswer, Peer: id, Route: r, Token: token}}
+	if ask {
+		effects = append(effects, Effect{Kind: Initiate, Peer: id})
+	}
+	p.addCandidate(r, false)
+	switch {
+	case p.path.IsZero():
+		// It reaches us here, so this is the best guess at reaching it.
+		p.wantedUntil = max(p.wantedUntil, now+wantedFor)
+		if now-p.lastBack >= firstRound || p.lastBack == 0 {
+			p.lastBack = now
+			effects = append(effects, m.request(now, p, r))
+		}
+	case p.path.Remote != r.Remote && p.doubt == trusted:
+		// It may have moved. Data from it would hide that our path is dead, so
+		// only an answer ends this doubt.
+		p.doubt, p.missed, p.nextProbe = elsewhere, 0, now
+		effects = append(effects, m.probePath(now, p)...)
+	}
+	return effects
+}
+
+// Answer handles an authenticated probe answer that came by r. An answer to
+// nothing that was asked changes nothing.
+func (m *Machine) Answer(now time.Duration, id identity.NodeID, r Route, token uint64) []Effect {
+	p, ok := m.peers[id]
+	if !ok {
+		return nil
+	}
+	asked, ok := p.inFlight[token]
+	if !ok || now-asked.at > probeLife {
+		return nil
+	}
+	delete(p.inFlight, token)
+	p.answered = now
+	if r.Remote != asked.route.Remote {
+		// A NAT in between answers from elsewhere; we send where we asked.
+		r.Remote = asked.route.Remote
+	}
+	p.measure(now - asked.at)
+	switch {
+	case p.path.IsZero():
+		down := time.Duration(0)
+		if p.since > 0 {
+			down = now - p.since
+		}
+		p.use(now, r)
+		return []Effect{{Kind: PathUp, Peer: id, Route: r, Down: down}}
+	case p.path.Remote == r.Remote:
+		p.doubt, p.missed = trusted, 0
+		return nil
+	case p.missed > 0:
+		p.use(now, r)
+		return []Effect{{Kind: PathMoved, Peer: id, Route: r}}
+	}
+	return nil
+}
+
+// Tick does what is due at now and returns when to call it next at the latest.
+func (m *Machine) Tick(now time.Duration, activity Activity) (effects []Effect, next time.Duration) {
+	next = now + lastRound
+	for id, p := range m.peers {
+		sent, heard := activity(id)
+		if p.path.IsZero() {
+			effects = append(effects, m.search(now, p)...)
+			if p.wanted(now) {
+				next = min(next, p.nextRound)
+			}
+			continue
+		}
+		effects = append(effects, m.watch(now, p, sent, max(heard, p.answered))...)
+		next = min(next, p.nextLook(sent, max(heard, p.answered)))
+	}
+	return effects, max(next, now+time.Millisecond)
+}
+
+func (m *Machine) peer(id identity.NodeID) *peer {
+	p, ok := m.peers[id]
+	if !ok {
+		p = &peer{id: id, inFlight: make(map[uint64]flight)}
+		m.peers[id] = p
+	}
+	return p
+}

@@ -1,0 +1,290 @@
+package peering_test
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/peering"
+)
+
+const ms = time.Millisecond
+
+var (
+	peer = identity.NodeID{7}
+	home = netip.MustParseAddrPort("192.0.2.1:51821")
+	away = netip.MustParseAddrPort("198.51.100.1:51821")
+)
+
+// world runs a machine against a member whose addresses answer or not. Time
+// passes in steps of one millisecond; answers take rtt.
+type world struct {
+	*peering.Machine
+	now          time.Duration
+	rtt          time.Duration
+	answers      map[netip.AddrPort]bool
+	sent, heard  time.Duration
+	heardAlways  bool
+	pending      []answer
+	log          []string
+	tokens       uint64
+	requests     int
+	introduced   []time.Duration
+	path         peering.Route
+	lastRequests []peering.Effect
+}
+
+type answer struct {
+	at    time.Duration
+	route peering.Route
+	token uint64
+}
+
+func newWorld(addrs ...netip.AddrPort) *world {
+	w := &world{now: time.Second, rtt: 20 * ms, answers: make(map[netip.AddrPort]bool)}
+	w.Machine = peering.New(func() uint64 { w.tokens++; return w.tokens })
+	w.SetCandidates(peer, addrs)
+	for _, a := range addrs {
+		w.answers[a] = true
+	}
+	return w
+}
+
+func (w *world) do(effects []peering.Effect) {
+	for _, e := range effects {
+		switch e.Kind {
+		case peering.SendRequest:
+			w.requests++
+			w.lastRequests = append(w.lastRequests, e)
+			if w.answers[e.Route.Remote] {
+				w.pending = append(w.pending, answer{w.now + w.rtt, e.Route, e.Token})
+			}
+		case peering.Introduce:
+			w.introduced = append(w.introduced, w.now)
+		case peering.PathUp, peering.PathMoved, peering.PathDown:
+			w.path = e.Route
+			name := map[peering.EffectKind]string{peering.PathUp: "up", peering.PathMoved: "moved", peering.PathDown: "down"}[e.Kind]
+			w.log = append(w.log, fmt.Sprintf("%v %s %s", w.now-time.Second, name, e.Route))
+		}
+	}
+}
+
+func (w *world) run(d time.Duration) {
+	for end := w.now + d; w.now < end; w.now += ms {
+		if w.heardAlways {
+			w.heard = w.now
+		}
+		for len(w.pending) > 0 && w.pending[0].at <= w.now {
+			a := w.pending[0]
+			w.pending = w.pending[1:]
+			w.do(w.Answer(w.now, peer, a.route, a.token))
+		}
+		effects, _ := w.Tick(w.now, func(identity.NodeID) (time.Duration, time.Duration) { return w.sent, w.heard })
+		w.do(effects)
+	}
+}
+
+func (w *world) want(t *testing.T, log ...string) {
+	t.Helper()
+	if !slices.Equal(w.log, log) {
+		t.Errorf("paths:\n  %s\nwant:\n  %s", strings.Join(w.log, "\n  "), strings.Join(log, "\n  "))
+	}
+}
+
+func TestPathUpAfterOneRoundTrip(t *testing.T) {
+	w := newWorld(home)
+	w.do(w.Want(w.now, peer))
+	w.run(time.Second)
+	w.want(t, "20ms up 192.0.2.1:51821")
+	if s := w.Status(peer); s.RoundTrip != 20*ms {
+		t.Errorf("round trip %v", s.RoundTrip)
+	}
+}
+
+func TestSearchSchedule(t *testing.T) {
+	w := newWorld(home, away)
+	w.answers = nil
+	w.do(w.Want(w.now, peer))
+	var rounds []time.Duration
+	for range 70000 {
+		before := w.requests
+		w.run(ms)
+		if w.requests > before {
+			rounds = append(rounds, w.now-ms-time.Second)
+		}
+	}
+	// The first round left with Want; the search ends a minute after it.
+	want := []time.Duration{100, 300, 700, 1500, 3100, 6300, 12700, 25500, 50500}
+	for i := range want {
+		want[i] *= ms
+	}
+	if !slices.Equal(rounds, want) {
+		t.Errorf("rounds at %v; want %v", rounds, want)
+	}
+	if len(w.introduced) == 0 || w.introduced[0]-time.Second != 300*ms {
+		t.Errorf("introduced at %v; want from the third round on", w.introduced)
+	}
+	before := w.requests
+	w.do(w.Want(w.now, peer))
+	if w.requests != before+2 {
+		t.Errorf("a new Want sent %d probes; want one to each candidate", w.requests-before)
+	}
+}
+
+func TestIdleMemberIsLeftAlone(t *testing.T) {
+	w := newWorld(home)
+	w.do(w.Want(w.now, peer))
+	w.run(time.Second)
+	before := w.requests
+	w.run(10 * time.Minute)
+	if w.requests != before {
+		t.Errorf("%d probes to an idle member", w.requests-before)
+	}
+	if got := w.log; len(got) != 1 {
+		t.Errorf("paths: %v", got)
+	}
+}
+
+func TestOnlyAnAnswerMakesAPath(t *testing.T) {
+	w := newWorld(home)
+	w.answers = nil
+	w.do(w.Want(w.now, peer))
+	route := peering.Route{Remote: home}
+	token := w.lastRequests[0].Token
+	w.do(w.Answer(w.now, peer, route, token+1000))
+	w.do(w.Answer(w.now, identity.NodeID{8}, route, token))
+	w.do(w.Request(w.now, peer, peering.Route{Remote: away}, 1, false))
+	if len(w.log) != 0 {
+		t.Errorf("a wrong token, a wrong member or a request made a path: %v", w.log)
+	}
+	w.now += 6 * time.Second
+	w.do(w.Answer(w.now, peer, route, token))
+	if len(w.log) != 0 {
+		t.Error("an answer that came far too late made a path")
+	}
+}
+
+func TestSessionNoticesDeadPathWithinASecondAndReturns(t *testing.T) {
+	w := newWorld(home)
+	w.do(w.SetInUse(w.now, peer, true))
+	w.run(500 * ms)
+	w.answers[home] = false
+	w.run(5 * time.Second)
+	w.answers[home] = true
+	w.run(2 * time.Second)
+	if len(w.log) != 3 {
+		t.Fatalf("paths: %v; want up, down, up", w.log)
+	}
+	at := func(line string) time.Duration {
+		d, err := time.ParseDuration(strings.Fields(line)[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	down, up := at(w.log[1]), at(w.log[2])
+	if down < 500*ms || down > 1600*ms {
+		t.Errorf("path dead after %v; the member went silent at 0.5 s", down)
+	}
+	if up > 6600*ms {
+		t.Errorf("path back after %v; the member was back at 5.5 s", up)
+	}
+}
+
+func TestOtherCandidateTakesOver(t *testing.T) {
+	w := newWorld(home, away)
+	w.answers[away] = false
+	w.do(w.SetInUse(w.now, peer, true))
+	w.run(500 * ms)
+	w.answers[home], w.answers[away] = false, true
+	w.run(2 * time.Second)
+	if w.path.Remote != away || len(w.log) != 2 || !strings.Contains(w.log[1], "moved") {
+		t.Errorf("paths: %v; want one move to %v", w.log, away)
+	}
+}
+
+// A member that roams goes on sending from its new address, so its data is
+// heard all the time. Its requests from there must still move our path.
+func TestRoamingMemberIsFollowed(t *testing.T) {
+	w := newWorld(home)
+	w.heardAlways = true
+	w.do(w.SetInUse(w.now, peer, true))
+	w.run(500 * ms)
+	w.answers[home], w.answers[away] = false, true
+	w.do(w.Request(w.now, peer, peering.Route{Remote: away}, 99, false))
+	w.run(time.Second)
+	if w.path.Remote != away {
+		t.Errorf("paths: %v; want a move to %v", w.log, away)
+	}
+}
+
+// A member with two addresses that both work must not make the path flap.
+func TestRequestFromElsewhereDoesNotMoveAGoodPath(t *testing.T) {
+	w := newWorld(home, away)
+	w.rtt = 10 * ms
+	w.answers[away] = false
+	w.do(w.Want(w.now, peer))
+	w.run(200 * ms)
+	w.answers[away] = true
+	for range 20 {
+		w.do(w.Request(w.now, peer, peering.Route{Remote: away}, 99, false))
+		w.run(300 * ms)
+	}
+	if len(w.log) != 1 || w.path.Remote != home {
+		t.Errorf("paths: %v; want %v all the time", w.log, home)
+	}
+}
+
+func TestRequestIsAnsweredWhereItCameFromAndAskedBack(t *testing.T) {
+	w := newWorld()
+	effects := w.Request(w.now, peer, peering.Route{Remote: away, Local: home.Addr()}, 42, true)
+	kinds := []peering.EffectKind{}
+	for _, e := range effects {
+		kinds = append(kinds, e.Kind)
+		if e.Kind == peering.SendAnswer && (e.Token != 42 || e.Route.Remote != away || e.Route.Local != home.Addr()) {
+			t.Errorf("answer %+v", e)
+		}
+	}
+	if want := []peering.EffectKind{peering.SendAnswer, peering.Initiate, peering.SendRequest}; !slices.Equal(kinds, want) {
+		t.Errorf("effects %v; want %v", kinds, want)
+	}
+}
+
+func TestAskHandshake(t *testing.T) {
+	w := newWorld(home)
+	w.do(w.Want(w.now, peer))
+	w.run(100 * ms)
+	effects := w.AskHandshake(w.now, peer)
+	if len(effects) != 1 || !effects[0].Ask || effects[0].Route.Remote != home {
+		t.Errorf("asked with %+v", effects)
+	}
+}
+
+func TestResetTakesThePathAway(t *testing.T) {
+	w := newWorld(home)
+	w.do(w.Want(w.now, peer))
+	w.run(100 * ms)
+	w.do(w.Reset(w.now, peer))
+	w.run(200 * ms)
+	if len(w.log) != 3 || !strings.Contains(w.log[1], "down") || !strings.Contains(w.log[2], "up") {
+		t.Errorf("paths: %v; want up, down, up", w.log)
+	}
+}
+
+func TestCandidatesAreBounded(t *testing.T) {
+	w := newWorld(home)
+	for i := range 100 {
+		w.AddSeen(peer, peering.Route{Remote: netip.AddrPortFrom(away.Addr(), uint16(1000+i))})
+	}
+	w.do(w.Want(w.now, peer))
+	if w.requests != peering.MaxCandidates {
+		t.Errorf("%d probes; want %d", w.requests, peering.MaxCandidates)
+	}
+	if !slices.ContainsFunc(w.lastRequests, func(e peering.Effect) bool { return e.Route.Remote == home }) {
+		t.Error("what the member says of itself was pushed out")
+	}
+}

@@ -1,0 +1,202 @@
+package peering
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/serialspan/serialspan/mesh/identity"
+)
+
+// doubt is whether a path is believed in.
+type doubt int
+
+const (
+	trusted   doubt = iota
+	quiet           // nothing received; anything received ends it
+	elsewhere       // a request came from elsewhere; only an answer ends it
+)
+
+// candidate is an address at which a member may be reached.
+type candidate struct {
+	route Route
+	said  bool // by the member's record
+	seen  bool // the member was really heard from there
+}
+
+// flight is a probe request without an answer yet.
+type flight struct {
+	route Route
+	at    time.Duration
+}
+
+// peer is the state of one member.
+type peer struct {
+	id          identity.NodeID
+	candidates  []candidate
+	inFlight    map[uint64]flight
+	path        Route
+	since       time.Duration // of the path, or of its loss; 0: never had one
+	roundTrip   time.Duration
+	answered    time.Duration // last answer
+	inUse       bool
+	wantedUntil time.Duration
+	askUntil    time.Duration
+
+	// searching
+	round      int
+	nextRound  time.Duration
+	introduced time.Duration
+	lastBack   time.Duration // last request sent back to a requester
+
+	// watching
+	doubt     doubt
+	missed    int
+	nextProbe time.Duration
+}
+
+func (p *peer) wanted(now time.Duration) bool { return p.inUse || now < p.wantedUntil }
+
+func (p *peer) addCandidate(r Route, said bool) {
+	for i := range p.candidates {
+		if c := &p.candidates[i]; c.route.Remote == r.Remote {
+			if r.Local.IsValid() {
+				c.route.Local = r.Local
+			}
+			c.said, c.seen = c.said || said, c.seen || !said
+			return
+		}
+	}
+	if len(p.candidates) >= MaxCandidates {
+		oldest := slices.IndexFunc(p.candidates, func(c candidate) bool { return !c.said })
+		if oldest < 0 {
+			return
+		}
+		p.candidates = slices.Delete(p.candidates, oldest, oldest+1)
+	}
+	p.candidates = append(p.candidates, candidate{route: r, said: said, seen: !said})
+}
+
+// restart begins the rounds of a search anew.
+func (p *peer) restart(now time.Duration) { p.round, p.nextRound = 0, now }
+
+func (p *peer) use(now time.Duration, r Route) {
+	p.path, p.since = r, now
+	p.doubt, p.missed, p.nextProbe = trusted, 0, 0
+}
+
+func (p *peer) lose(now time.Duration) []Effect {
+	if p.path.IsZero() {
+		return nil
+	}
+	p.path, p.since = Route{}, now
+	p.doubt, p.missed = trusted, 0
+	return []Effect{{Kind: PathDown, Peer: p.id}}
+}
+
+// measure smooths the round trip as RFC 6298 does.
+func (p *peer) measure(sample time.Duration) {
+	if p.roundTrip == 0 {
+		p.roundTrip = sample
+		return
+	}
+	p.roundTrip += (sample - p.roundTrip) / 8
+}
+
+// request makes the effect of one probe request and remembers it.
+func (m *Machine) request(now time.Duration, p *peer, r Route) Effect {
+	for token, f := range p.inFlight {
+		if now-f.at > probeLife || len(p.inFlight) >= maxInFlight {
+			delete(p.inFlight, token)
+		}
+	}
+	token := m.token()
+	p.inFlight[token] = flight{route: r, at: now}
+	return Effect{Kind: SendRequest, Peer: p.id, Route: r, Token: token, Ask: now < p.askUntil}
+}
+
+// search sends the round of probes that is due while a member without a path
+// is wanted.
+func (m *Machine) search(now time.Duration, p *peer) []Effect {
+	if !p.path.IsZero() || !p.wanted(now) || now < p.nextRound {
+		return nil
+	}
+	effects := m.probeAll(now, p, netip.AddrPort{})
+	if p.round >= introduceFrom && (p.introduced == 0 || now-p.introduced >= introduceGap) {
+		p.introduced = now
+		for _, c := range p.candidates {
+			effects = append(effects, Effect{Kind: Introduce, Peer: p.id, Route: c.route})
+		}
+	}
+	most := lastRound
+	if p.inUse {
+		most = lastRoundInUse
+	}
+	p.nextRound = now + min(firstRound<<min(p.round, 16), most)
+	p.round++
+	return effects
+}
+
+func (m *Machine) probeAll(now time.Duration, p *peer, but netip.AddrPort) (effects []Effect) {
+	for _, c := range p.candidates {
+		if c.route.Remote != but {
+			effects = append(effects, m.request(now, p, c.route))
+		}
+	}
+	return effects
+}
+
+// watch looks whether the path is still alive. heard is when anything was last
+// received from the member.
+func (m *Machine) watch(now time.Duration, p *peer, sent, heard time.Duration) []Effect {
+	if p.doubt == quiet && now-heard < quietInUse {
+		p.doubt, p.missed = trusted, 0
+	}
+	if p.doubt == trusted {
+		if now < p.quietAt(sent, heard) {
+			return nil
+		}
+		p.doubt, p.missed, p.nextProbe = quiet, 0, now
+	}
+	return m.probePath(now, p)
+}
+
+// probePath goes on with the probes of a path in doubt: the path itself, and
+// from the second on the other candidates too.
+func (m *Machine) probePath(now time.Duration, p *peer) []Effect {
+	if now < p.nextProbe {
+		return nil
+	}
+	if p.missed >= deadAfter {
+		effects := p.lose(now)
+		p.restart(now)
+		return append(effects, m.search(now, p)...)
+	}
+	p.nextProbe = now + max(quietInUse, 2*p.roundTrip)
+	p.missed++
+	effects := []Effect{m.request(now, p, p.path)}
+	if p.missed > 1 || p.doubt == elsewhere {
+		effects = append(effects, m.probeAll(now, p, p.path.Remote)...)
+	}
+	return effects
+}
+
+// quietAt is when the silence becomes a doubt.
+func (p *peer) quietAt(sent, heard time.Duration) time.Duration {
+	heard = max(heard, p.since)
+	switch {
+	case p.inUse:
+		return heard + quietInUse
+	case sent > heard:
+		return heard + quietIdle
+	}
+	return never
+}
+
+// nextLook is when the path has to be looked at again.
+func (p *peer) nextLook(sent, heard time.Duration) time.Duration {
+	if p.doubt != trusted {
+		return p.nextProbe
+	}
+	return p.quietAt(sent, heard)
+}

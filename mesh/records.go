@@ -1,0 +1,117 @@
+package mesh
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/internal/probe"
+	"github.com/serialspan/serialspan/mesh/peering"
+	"github.com/serialspan/serialspan/mesh/roster"
+)
+
+// maxSeen bounds the addresses of ours that others told us of.
+const maxSeen = 2
+
+// merge takes a verified record of a member, or of ourselves as a peer holds
+// it; mu is held.
+func (m *Mesh) merge(s roster.Signed) {
+	id := s.ID()
+	old, had := m.roster.Get(id)
+	switch m.roster.Merge(s) {
+	case roster.Own:
+		m.mergeOwn(s)
+	case roster.Full:
+		m.log.Warn("too many members known, one left out", "node", id.Short(), "limit", roster.MaxRecords)
+	case roster.Added, roster.Newer:
+		m.adopt(id, old, had, s.Record())
+	}
+}
+
+// adopt makes the parts follow a record that is new to us; mu is held.
+func (m *Mesh) adopt(id identity.NodeID, old roster.Signed, had bool, now roster.Record) {
+	newKey := true
+	if had {
+		before := old.Record()
+		newKey = before.WireGuard != now.WireGuard
+		if newKey {
+			delete(m.senders, probe.SenderOf(before.WireGuard))
+			delete(m.pairs, id)
+		}
+	}
+	m.senders[probe.SenderOf(now.WireGuard)] = id
+	if m.tunnel.HasPeer(id) {
+		if newKey {
+			// The member has restarted: its paths, and our connection, are
+			// those of a process that is gone.
+			if err := m.tunnel.SetPeer(id, now.WireGuard); err != nil {
+				m.log.Warn("member's new key cannot be used", "node", id.Short(), "err", err)
+			}
+			m.apply(m.peering.Reset(m.now(), id))
+			m.later(func() { m.quic.Forget(id) })
+		}
+		m.peering.SetCandidates(id, now.Endpoints)
+		m.signals.look()
+	}
+	m.log.Debug("record taken", "node", id.Short(), "epoch", now.Epoch, "sequence", now.Sequence)
+	m.later(m.watch.changed)
+}
+
+// mergeOwn judges a record of ours that another process made; mu is held.
+func (m *Mesh) mergeOwn(held roster.Signed) {
+	verdict, epoch := m.own.Decide(m.roster.Self(), held)
+	switch verdict {
+	case roster.JumpTo:
+		m.log.Warn("state directory is older than the mesh remembers, going on in a later epoch",
+			"epoch", epoch, "was", m.record.Epoch)
+		m.cfg.Store.SetEpoch(epoch)
+		m.record.Epoch, m.record.Sequence = epoch, 0
+		m.publish()
+		m.joining.again()
+	case roster.TwoMachines:
+		if !m.twin {
+			m.log.Error("another machine runs with this node's identity; remove the copied state directory there or here", "node", m.self.Short())
+		}
+		m.twin = true
+		m.later(m.watch.changed)
+	}
+}
+
+// publish signs our record with the next sequence and spreads it; mu is held.
+func (m *Mesh) publish() {
+	m.record.Sequence++
+	if err := m.sign(); err != nil {
+		m.log.Error("own record cannot be signed", "err", err)
+		return
+	}
+	m.joining.metaChanged()
+	m.later(m.watch.changed)
+}
+
+// seenAs notes the address at which another member sees us; mu is held.
+func (m *Mesh) seenAs(addr netip.AddrPort) {
+	if !addr.IsValid() || slices.Contains(m.record.Endpoints, addr) {
+		return
+	}
+	m.seen = append([]netip.AddrPort{addr}, m.seen...)
+	m.seen = m.seen[:min(len(m.seen), maxSeen)]
+	own, err := m.cfg.Addresses()
+	if err != nil {
+		m.log.Warn("own addresses unknown", "err", err)
+	}
+	all := endpoints(m.cfg.Socket.LocalAddr(), m.cfg.Advertise, own, m.seen)
+	if slices.Equal(all, m.record.Endpoints) {
+		return
+	}
+	m.record.Endpoints = all
+	m.publish()
+}
+
+// reached notes a member that completed a join handshake with us; mu is held.
+func (m *Mesh) reached(id identity.NodeID, addr netip.AddrPort, local netip.Addr) {
+	if !m.usePeer(id) {
+		return
+	}
+	m.peering.AddSeen(id, peering.Route{Remote: addr, Local: local})
+	m.apply(m.peering.Want(m.now(), id))
+}

@@ -1,0 +1,61 @@
+package mesh
+
+import (
+	"sync"
+
+	"github.com/serialspan/serialspan/mesh/identity"
+)
+
+// signals are notes for the control loop from goroutines that must not wait:
+// those of wireguard-go. It is safe for concurrent use.
+type signals struct {
+	wake chan struct{}
+
+	mu         sync.Mutex
+	paths      map[identity.NodeID]struct{}
+	handshakes map[identity.NodeID]struct{}
+}
+
+func (s *signals) init() {
+	s.wake = make(chan struct{}, 1)
+	s.paths = make(map[identity.NodeID]struct{})
+	s.handshakes = make(map[identity.NodeID]struct{})
+}
+
+func (s *signals) wantPath(id identity.NodeID) {
+	s.mu.Lock()
+	_, noted := s.paths[id]
+	s.paths[id] = struct{}{}
+	s.mu.Unlock()
+	if !noted {
+		s.look()
+	}
+}
+
+func (s *signals) wantHandshake(id identity.NodeID) {
+	s.mu.Lock()
+	s.handshakes[id] = struct{}{}
+	s.mu.Unlock()
+	s.look()
+}
+
+// look makes the control loop look again.
+func (s *signals) look() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns the notes, nil for none, and starts new ones.
+func (s *signals) take() (paths, handshakes map[identity.NodeID]struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.paths) > 0 {
+		paths, s.paths = s.paths, make(map[identity.NodeID]struct{})
+	}
+	if len(s.handshakes) > 0 {
+		handshakes, s.handshakes = s.handshakes, make(map[identity.NodeID]struct{})
+	}
+	return paths, handshakes
+}
