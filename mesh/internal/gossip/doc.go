@@ -14,9 +14,10 @@
 // rules for that (DeadNodeReclaimTime) have nothing to do. Packets go to the
 // plane by NodeID, streams over QUIC. The alive delegate vetoes what is invalid
 // (signature, name, address), never what is merely unknown, because a veto stops
-// the epidemic at the vetoer. Periodic push/pull is off; Join exchanges the full
-// state once. memberlist does not heal partitions: whoever owns a Gossip calls
-// Join with members that are not alive, again and again.
+// the epidemic at the vetoer. Periodic push/pull is off: Join exchanges the full
+// state once, and members compare digests of what they know (repair.go). Nobody
+// heals a partition by itself: whoever owns a Gossip calls Join with members
+// that are not alive, again and again.
 //
 // memberlist does not tell its users who is suspect nor whether a member left or
 // failed. A member that leaves floods a farewell with the hash of its record;
@@ -33,8 +34,7 @@
 // run is random per process. A member passes on each message and farewell that
 // it has not seen; a digest goes to one member only. A digest is the XOR, over
 // the members that are alive, of the first 8 bytes of SHA-256(NodeID ‖ first 8
-// bytes of SHA-256 of the node record).
-// Unknown first bytes are dropped.
+// bytes of SHA-256 of the node record). Unknown first bytes are dropped.
 //
 // # Goroutines
 //

@@ -79,7 +79,6 @@ type Gossip struct {
 	// delegate with its own locks held.
 	mu      sync.Mutex
 	started bool
-	over    bool
 	members map[identity.NodeID]*member
 	seen    seen
 	queued  map[string]uint32 // counter of the newest message of a name and run
@@ -126,7 +125,7 @@ func New(cfg Config) (*Gossip, error) {
 		return nil, fmt.Errorf("make gossip run: %w", err)
 	}
 	g.transport = newTransport(&g.cfg)
-	g.queue.RetransmitMult = 4
+	g.queue.RetransmitMult = retransmit
 	g.queue.NumNodes = g.alive
 	return g, nil
 }
@@ -159,9 +158,6 @@ func (g *Gossip) Run(ctx context.Context) error {
 
 	<-ctx.Done()
 	close(g.done)
-	g.mu.Lock()
-	g.over = true
-	g.mu.Unlock()
 	g.quiesce()
 	wg.Wait()
 	_ = g.cfg.Packets.SetReadDeadline(time.Time{}) // leave it as it was
@@ -174,20 +170,37 @@ func (g *Gossip) Run(ctx context.Context) error {
 // use returns the memberlist and keeps it from being shut down until release is
 // called. It waits for Run to start.
 func (g *Gossip) use(ctx context.Context) (list *memberlist.Memberlist, release func(), err error) {
+	if err := g.running(ctx); err != nil {
+		return nil, nil, err
+	}
+	g.life.RLock()
+	if g.ended() {
+		g.life.RUnlock()
+		return nil, nil, ErrNotRunning
+	}
+	return g.list, g.life.RUnlock, nil
+}
+
+// running waits for Run to start.
+func (g *Gossip) running(ctx context.Context) error {
 	select {
 	case <-g.ready:
 	case <-g.done:
-		return nil, nil, ErrNotRunning
 	case <-ctx.Done():
-		return nil, nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	g.life.RLock()
+	if g.ended() {
+		return ErrNotRunning
+	}
+	return nil
+}
+
+func (g *Gossip) ended() bool {
 	select {
 	case <-g.done:
-		g.life.RUnlock()
-		return nil, nil, ErrNotRunning
+		return true
 	default:
-		return g.list, g.life.RUnlock, nil
+		return false
 	}
 }
 
@@ -231,12 +244,8 @@ func (g *Gossip) Join(ctx context.Context, ids []identity.NodeID) error {
 func (g *Gossip) joinOne(ctx context.Context, id identity.NodeID) error {
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.Intervals.Stream)
 	defer cancel()
-	select {
-	case <-g.ready:
-	case <-g.done:
-		return ErrNotRunning
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := g.running(ctx); err != nil {
+		return err
 	}
 	conn, err := g.transport.dial(ctx, id)
 	if err != nil {

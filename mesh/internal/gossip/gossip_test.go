@@ -236,7 +236,7 @@ func grown(t *testing.T, count int, link memnet.Link) *cluster {
 			}
 		}
 	}
-	within(t, 10*time.Second, "everybody knows everybody", allAlive(c.nodes))
+	within(t, 20*time.Second, "everybody knows everybody", allAlive(c.nodes))
 	return c
 }
 
@@ -334,7 +334,7 @@ func TestMetaUpdateReachesAll(t *testing.T) {
 		for version := byte(2); version < 5; version++ {
 			want := record(n.identity, version)
 			n.setMeta(want)
-			took := within(t, 3*time.Second, "new record", func() bool {
+			took := within(t, 20*time.Second, "new record", func() bool {
 				return !slices.ContainsFunc(c.nodes, func(o *node) bool { return o.metaOf(n.id) != string(want) })
 			})
 			t.Logf("after %v", took)
@@ -386,7 +386,7 @@ func TestBroadcastReachesAll(t *testing.T) {
 				before := c.packets.Stats().Sent
 				time.Sleep(time.Minute)
 				perNode := float64(c.packets.Stats().Sent-before) / 20 / 60
-				if perNode > 1.5 {
+				if row.link.Loss == 0 && perNode > 1 {
 					t.Errorf("%.2f packets a second and node with nothing to tell", perNode)
 				}
 			})
@@ -420,7 +420,7 @@ func TestRestartWithNewerRecord(t *testing.T) {
 				}
 				nodes := []*node{c.nodes[0], c.nodes[1], fresh, c.nodes[3], c.nodes[4]}
 				want := string(record(fresh.identity, 2))
-				took := within(t, 5*time.Second, "new record", func() bool {
+				took := within(t, 20*time.Second, "new record", func() bool {
 					return !slices.ContainsFunc(nodes, func(o *node) bool {
 						return o.metaOf(fresh.id) != want || o.state(fresh.id) != gossip.Alive
 					})
@@ -506,7 +506,7 @@ func TestPartitionHealsByJoin(t *testing.T) {
 		if err := one[0].Join(t.Context(), []identity.NodeID{other[1].id}); err != nil {
 			t.Fatal(err)
 		}
-		within(t, 10*time.Second, "healed", allAlive(c.nodes))
+		within(t, 20*time.Second, "healed", allAlive(c.nodes))
 	})
 }
 

@@ -133,10 +133,10 @@ func (b *bind) receive(packets [][]byte, sizes []int, eps []conn.Endpoint) (int,
 			continue
 		}
 		failures = 0
-		if n < 4 {
+		if n == 0 {
 			continue
 		}
-		if packets[0][0] > messageTransport || packets[0][0] == 0 {
+		if n < messageHeader || packets[0][0] > messageTransport || packets[0][0] == 0 {
 			b.t.cfg.Control(packets[0][:n], from, local)
 			continue
 		}

@@ -14,6 +14,8 @@ const (
 	messageResponse   = 2
 	messageTransport  = 4
 
+	messageHeader = 4 // type and three zero bytes
+
 	initiationLen = 148
 	responseLen   = 92
 )
