@@ -58,6 +58,13 @@ func hubLink(l Link) memnet.Link {
 // Secret returns the cluster's secret.
 func (n *Network) Secret() identity.Secret { return n.secret }
 
+// Socket returns a UDP socket on the network at an address of its own, for a
+// node that is not started by Start.
+func (n *Network) Socket() mesh.Socket { return n.hub.UDP(n.nextAddr()) }
+
+// SocketAt is Socket at the address of an earlier socket, which it replaces.
+func (n *Network) SocketAt(addr netip.AddrPort) mesh.Socket { return n.hub.UDP(addr) }
+
 // SetLink changes the link between two nodes, both ways.
 func (n *Network) SetLink(a, b *Node, l Link) {
 	n.hub.SetLink(memnet.UDPAddr(a.Addr), memnet.UDPAddr(b.Addr), hubLink(l))

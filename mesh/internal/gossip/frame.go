@@ -130,7 +130,9 @@ func (s *seen) add(frame []byte) bool {
 	if _, ok := s.young[key]; ok {
 		return false
 	}
-	_, known := s.old[key]
+	if _, ok := s.old[key]; ok {
+		return false
+	}
 	if len(s.young) >= seenLimit {
 		s.old, s.young = s.young, nil
 	}
@@ -138,5 +140,5 @@ func (s *seen) add(frame []byte) bool {
 		s.young = make(map[[16]byte]struct{})
 	}
 	s.young[key] = struct{}{}
-	return !known
+	return true
 }

@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"net"
+	"sync"
+
+	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/configs"
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/registry"
+)
+
+// openBridge makes the publisher and the attacher from the configuration.
+func (a *Agent) openBridge() error {
+	config := &a.options.Config
+	rules, err := bridgeRules(config.Devices.Rules, config.Node.Labels)
+	if err != nil {
+		return err
+	}
+	a.publisher = bridge.NewPublisher(bridge.PublisherConfig{
+		NodeName: config.Node.Name,
+		Rules:    rules,
+		Publish: map[string]bridge.Publish{
+			"known": bridge.PublishKnown, "all": bridge.PublishAll, "listed": bridge.PublishListed,
+		}[config.Devices.Publish],
+		Discover:  a.options.Ports.Discover,
+		Exists:    a.options.Ports.Exists,
+		Open:      a.options.Ports.Open,
+		OnDevices: a.publishDevices,
+		NameOf:    a.nameOf,
+		Logger:    a.log,
+	})
+	a.attacher = bridge.NewAttacher(bridge.AttacherConfig{
+		Resolve: a.target,
+		Watch:   a.registry.Watch,
+		Dial: func(ctx context.Context, owner identity.NodeID) (net.Conn, error) {
+			return a.mesh.Dial(ctx, owner, sessionProtocol)
+		},
+		Logger: a.log,
+	})
+	for _, want := range config.Attachments {
+		if _, err := a.attacher.Attach(spec(want)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bridgeRules turns the rules of the configuration into those of the bridge.
+func bridgeRules(rules []configs.Rule, labels map[string]string) ([]bridge.Rule, error) {
+	levels := map[string]line.Drive{"": line.DriveUnchanged, "on": line.DriveOn, "off": line.DriveOff}
+	busy := map[string]bridge.Busy{"": bridge.BusyKick, "kick": bridge.BusyKick, "refuse": bridge.BusyRefuse}
+	var all []bridge.Rule
+	for i, r := range rules {
+		rule := bridge.Rule{
+			Match: bridge.Match{
+				VID: r.Match.VID, PID: r.Match.PID, Serial: r.Match.Serial, Interface: r.Match.Interface,
+				Port: r.Match.Port, Path: r.Match.Path,
+			},
+			Name: r.Name, DTR: levels[r.DTR], RTS: levels[r.RTS], Busy: busy[r.Busy], Hold: r.Hold, Labels: labels,
+		}
+		if r.Line != "" {
+			settings, err := line.Parse(r.Line)
+			if err != nil {
+				return nil, fmt.Errorf("read devices.rules[%d].line: %w", i, err)
+			}
+			rule.Line = settings
+		}
+		if err := rule.Check(); err != nil {
+			return nil, fmt.Errorf("read devices.rules[%d]: %w", i, err)
+		}
+		all = append(all, rule)
+	}
+	return all, nil
+}
+
+// spec turns an attachment of the configuration into one of the bridge.
+func spec(want configs.Attachment) bridge.Spec {
+	s := bridge.Spec{Device: want.Device, TCP: want.TCP}
+	if want.PTY.Link != "" {
+		s.PTY = &bridge.PTYSpec{Link: want.PTY.Link, Mode: fs.FileMode(want.PTY.Mode), Group: want.PTY.Group}
+	}
+	return s
+}
+
+// publishDevices tells the cluster what this node has.
+func (a *Agent) publishDevices(devices []registry.Device) {
+	a.own.Store(int64(len(devices)))
+	if err := a.sync.Publish(devices); err != nil {
+		a.log.Warn("not all devices could be published", "err", err)
+	}
+}
+
+// target finds where a device is, for a session.
+func (a *Agent) target(query string) (bridge.Target, error) {
+	status, err := a.registry.Resolve(a.now(), query)
+	if err != nil {
+		return bridge.Target{}, err
+	}
+	settings, err := line.Parse(status.Device.Line)
+	if err != nil {
+		settings = line.Settings{} // of a newer version: as the device has them
+	}
+	return bridge.Target{Owner: status.Owner, Device: status.Device.Name, Line: settings}, nil
+}
+
+// serveSessions gives the session streams of consumers to the publisher.
+func (a *Agent) serveSessions(ctx context.Context) error {
+	var sessions sync.WaitGroup
+	defer sessions.Wait()
+	for {
+		conn, from, err := a.mesh.Accept(ctx, sessionProtocol)
+		if err != nil {
+			return err
+		}
+		sessions.Go(func() {
+			if err := a.publisher.Serve(ctx, conn, from); err != nil {
+				a.log.Debug("session ended", "peer", from.Short(), "err", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,255 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/cmd/serialspan/internal/control"
+	"github.com/serialspan/serialspan/mesh"
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/registry"
+)
+
+var _ control.Agent = (*Agent)(nil)
+
+// Status implements control.Agent.
+func (a *Agent) Status() client.Status {
+	s := a.mesh.Status()
+	return client.Status{
+		Version: a.options.Version, Node: s.Name, ID: s.ID, MeshAddress: s.Address,
+		Cluster: a.secret.Fingerprint(), Epoch: s.Epoch, Uptime: client.Seconds(a.now()),
+		Listen: s.Listen.String(), Members: len(*a.peers.Load()) + 1, Devices: int(a.own.Load()),
+		Counters: map[string]uint64{
+			"join_answered":      s.JoinAnswered,
+			"join_completed":     s.JoinCompleted,
+			"join_refused":       s.JoinRefused,
+			"join_junk":          s.JoinJunk,
+			"join_stray":         s.JoinStray,
+			"join_limited":       s.JoinLimited,
+			"junk_datagrams":     s.Strangers,
+			"control_dropped":    s.ControlDropped,
+			"datagrams_dropped":  s.PlaneDropped,
+			"datagrams_no_route": s.NoRoute,
+			"send_errors":        s.SendErrors,
+		},
+		Problems: a.problems(s),
+	}
+}
+
+// problems are what a person should know of, the worst first.
+func (a *Agent) problems(s mesh.Status) []string {
+	var all []string
+	if s.Twin {
+		all = append(all, "identity "+s.ID.Short()+": another machine runs with it; remove the copied state directory there or here")
+	}
+	for _, j := range a.mesh.Joins() {
+		if j.Err != nil {
+			all = append(all, j.Err.Error())
+		}
+	}
+	if err := a.store.EpochError; err != nil {
+		all = append(all, "state directory: "+err.Error())
+	}
+	for _, source := range s.JunkSources[:min(len(s.JunkSources), 3)] {
+		all = append(all, fmt.Sprintf("join messages from %s: %d did not open; a node there may have another secret (compare `serialspan secret id`)", source.Source, source.Count))
+	}
+	names := make(map[string]identity.NodeID)
+	for _, m := range a.mesh.Members() {
+		if m.State != mesh.Alive {
+			continue
+		}
+		if other, taken := names[m.Name]; taken {
+			all = append(all, fmt.Sprintf("node name %q: both %s and %s have it; set node.name on one", m.Name, other.Short(), m.ID.Short()))
+		}
+		names[m.Name] = m.ID
+	}
+	return all
+}
+
+// Nodes implements control.Agent.
+func (a *Agent) Nodes() []client.Node {
+	states := map[mesh.State]client.NodeState{
+		mesh.Known: client.NodeKnown, mesh.Alive: client.NodeAlive, mesh.Left: client.NodeLeft, mesh.Dead: client.NodeDead,
+	}
+	var all []client.Node
+	for _, m := range a.mesh.Members() {
+		all = append(all, client.Node{
+			Name: m.Name, ID: m.ID, State: states[m.State], Path: m.Path, Endpoint: m.Endpoint,
+			RTT: float64(m.RoundTrip) / float64(time.Millisecond), Version: m.Version, Self: m.Self,
+		})
+	}
+	slices.SortFunc(all, func(x, y client.Node) int { return cmp.Or(strings.Compare(x.Name, y.Name), x.ID.Compare(y.ID)) })
+	return all
+}
+
+// Devices implements control.Agent.
+func (a *Agent) Devices() []client.Device {
+	var all []client.Device
+	for _, s := range a.registry.Devices(a.now()) {
+		all = append(all, device(s))
+	}
+	return all
+}
+
+func device(s registry.Status) client.Device {
+	states := map[registry.State]client.DeviceState{
+		registry.StateAvailable: client.DeviceAvailable, registry.StateInUse: client.DeviceInUse,
+		registry.StateAway: client.DeviceAway, registry.StateFault: client.DeviceFault,
+	}
+	d := s.Device
+	out := client.Device{
+		Name: d.Name, Node: s.OwnerName, NodeID: s.Owner, Kind: d.Kind, State: states[d.State],
+		Conflict: s.Conflict, Line: d.Line, Hardware: client.Hardware(d.Hardware), Labels: d.Labels, Detail: d.Detail,
+	}
+	if out.Node == "" {
+		out.Node = s.Owner.Short()
+	}
+	if !d.User.IsZero() {
+		out.User = cmp.Or(s.UserName, d.User.Short())
+	}
+	return out
+}
+
+// Attachments implements control.Agent.
+func (a *Agent) Attachments() []client.Attachment {
+	var all []client.Attachment
+	for _, s := range a.attacher.Statuses() {
+		all = append(all, attachment(s))
+	}
+	return all
+}
+
+func attachment(s bridge.Status) client.Attachment {
+	states := map[bridge.AttachmentState]client.AttachmentState{
+		bridge.AttachmentWaiting: client.AttachmentWaiting, bridge.AttachmentConnected: client.AttachmentConnected,
+		bridge.AttachmentHolding: client.AttachmentHolding, bridge.AttachmentKicked: client.AttachmentKicked,
+		bridge.AttachmentFailed: client.AttachmentFailed,
+	}
+	out := client.Attachment{
+		ID: s.ID, Device: s.Device, Kind: client.Kind(s.Kind), Where: s.Where, State: states[s.State],
+		Since: client.Seconds(s.Age), Sent: s.Sent, Received: s.Received,
+	}
+	if s.Err != nil {
+		out.Error = s.Err.Error()
+	}
+	return out
+}
+
+// Sessions implements control.Agent.
+func (a *Agent) Sessions() []client.Session {
+	state := map[bool]string{true: "open", false: "holding"}
+	var all []client.Session
+	for _, s := range a.publisher.Sessions() {
+		all = append(all, client.Session{
+			ID: s.ID.String(), Device: s.Device, Role: "owner", Peer: a.nameOf(s.Peer), PeerID: s.Peer,
+			State: state[s.Connected], Line: s.Line.String(), Since: client.Seconds(s.Age), Sent: s.Sent, Received: s.Received,
+		})
+	}
+	for _, s := range a.attacher.Statuses() {
+		if s.Session == (session.ID{}) {
+			continue
+		}
+		all = append(all, client.Session{
+			ID: s.Session.String(), Device: s.Device, Role: "consumer", Peer: a.nameOf(s.Owner), PeerID: s.Owner,
+			State: state[s.State == bridge.AttachmentConnected], Since: client.Seconds(s.Age), Sent: s.Sent, Received: s.Received,
+		})
+	}
+	slices.SortFunc(all, func(x, y client.Session) int {
+		return cmp.Or(strings.Compare(x.Device, y.Device), strings.Compare(x.ID, y.ID))
+	})
+	return all
+}
+
+// Resolve implements control.Agent.
+func (a *Agent) Resolve(name string) (client.Resolution, error) {
+	status, err := a.registry.Resolve(a.now(), name)
+	if err != nil {
+		return client.Resolution{}, controlError(err)
+	}
+	return client.Resolution{Query: name, Device: device(status)}, nil
+}
+
+// Attach implements control.Agent.
+func (a *Agent) Attach(_ context.Context, request client.AttachRequest) (client.Attachment, error) {
+	s := bridge.Spec{Device: request.Device, TCP: request.TCP, Take: take(request.Take)}
+	if p := request.PTY; p != nil {
+		s.PTY = &bridge.PTYSpec{Link: p.Link, Mode: fs.FileMode(p.Mode), Group: p.Group}
+	}
+	status, err := a.attacher.Attach(s)
+	if err != nil {
+		return client.Attachment{}, controlError(err)
+	}
+	return attachment(status), nil
+}
+
+func take(t client.Take) bridge.Take {
+	return map[client.Take]bridge.Take{
+		client.TakeNormal: bridge.TakeNormal, client.TakePolite: bridge.TakePolite, client.TakeForce: bridge.TakeForce,
+	}[t]
+}
+
+// Detach implements control.Agent.
+func (a *Agent) Detach(_ context.Context, id string) error {
+	return controlError(a.attacher.Detach(id))
+}
+
+// Console implements control.Agent.
+func (a *Agent) Console(ctx context.Context, name string, t client.Take) (io.ReadWriteCloser, error) {
+	raw, err := a.attacher.OpenRaw(ctx, name, take(t))
+	if err != nil {
+		return nil, controlError(err)
+	}
+	return console{raw}, nil
+}
+
+// console gives the reasons of a lost device their codes.
+type console struct{ io.ReadWriteCloser }
+
+func (c console) Read(p []byte) (int, error) {
+	n, err := c.ReadWriteCloser.Read(p)
+	if err == io.EOF {
+		return n, err
+	}
+	return n, controlError(err)
+}
+
+// controlError gives an error the code that the control API has for it; nil
+// stays nil.
+func controlError(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, row := range []struct {
+		is   error
+		code client.Code
+		next string
+	}{
+		{registry.ErrNotFound, client.NotFound, ""},
+		{registry.ErrAway, client.Away, ""},
+		{registry.ErrAmbiguous, client.Ambiguous, ""},
+		{bridge.ErrNoAttachment, client.NotFound, "see `serialspan attachments`"},
+		{bridge.ErrPlaceTaken, client.Exists, "see `serialspan attachments`"},
+		{bridge.ErrNotRunning, client.Stopping, ""},
+		{session.CodeNotFound, client.NotFound, ""},
+		{session.CodeBusy, client.Busy, "take it with --take"},
+		{session.CodeKicked, client.Kicked, ""},
+		{session.CodeRefused, client.Refused, ""},
+		{session.CodeGone, client.Away, ""},
+		{session.CodeShuttingDown, client.Stopping, ""},
+	} {
+		if errors.Is(err, row.is) {
+			return client.Errorf(row.code, row.next, "%v", err)
+		}
+	}
+	return client.AsError(err)
+}
