@@ -112,6 +112,5 @@ func (m *Mesh) reached(id identity.NodeID, addr netip.AddrPort, local netip.Addr
 	if !m.usePeer(id) {
 		return
 	}
-	m.peering.AddSeen(id, peering.Route{Remote: addr, Local: local})
-	m.apply(m.peering.Want(m.now(), id))
+	m.apply(m.peering.Reached(m.now(), id, peering.Route{Remote: addr, Local: local}))
 }

@@ -25,7 +25,9 @@ const (
 	askFor = 2 * time.Second
 	// probeLife: an answer later than this counts no more.
 	probeLife = 5 * time.Second
-	// introduceFrom: the round from which a join handshake goes along.
+	// introduceFrom: the round from which a join handshake goes along. With a
+	// member never met it goes along with the first round: gossip may not have
+	// brought it our record yet.
 	introduceFrom = 2
 	// introduceGap: at least this long between introductions to a member.
 	introduceGap = 2 * time.Second
@@ -81,9 +83,17 @@ func (m *Machine) SetCandidates(id identity.NodeID, said []netip.AddrPort) {
 	}
 }
 
-// AddSeen adds a candidate at which the member was really seen, by a join
-// handshake say.
-func (m *Machine) AddSeen(id identity.NodeID, r Route) { m.peer(id).addCandidate(r, false) }
+// Reached says that a join handshake with the member was completed by r: it
+// knows our key now. A search for a path begins at once.
+func (m *Machine) Reached(now time.Duration, id identity.NodeID, r Route) []Effect {
+	p := m.peer(id)
+	p.met = true
+	p.addCandidate(r, false)
+	if p.path.IsZero() {
+		p.restart(now)
+	}
+	return m.Want(now, id)
+}
 
 // Reset forgets the path and the probes under way: the member has a new key.
 // The effects take the path away.
@@ -158,6 +168,7 @@ func (m *Machine) SetInUse(now time.Duration, id identity.NodeID, inUse bool) []
 // Request handles an authenticated probe request that came by r.
 func (m *Machine) Request(now time.Duration, id identity.NodeID, r Route, token uint64, ask bool) []Effect {
 	p := m.peer(id)
+	p.met = true
 	effects := []Effect{{Kind: SendAnswer, Peer: id, Route: r, Token: token}}
 	if ask {
 		effects = append(effects, Effect{Kind: Initiate, Peer: id})
@@ -192,7 +203,7 @@ func (m *Machine) Answer(now time.Duration, id identity.NodeID, r Route, token u
 		return nil
 	}
 	delete(p.inFlight, token)
-	p.answered = now
+	p.answered, p.met = now, true
 	if r.Remote != asked.route.Remote {
 		// A NAT in between answers from elsewhere; we send where we asked.
 		r.Remote = asked.route.Remote

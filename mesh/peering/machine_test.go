@@ -125,8 +125,9 @@ func TestSearchSchedule(t *testing.T) {
 	if !slices.Equal(rounds, want) {
 		t.Errorf("rounds at %v; want %v", rounds, want)
 	}
-	if len(w.introduced) == 0 || w.introduced[0]-time.Second != 300*ms {
-		t.Errorf("introduced at %v; want from the third round on", w.introduced)
+	// Two candidates: at first contact, and then at least 2 s apart.
+	if len(w.introduced) < 4 || w.introduced[0] != time.Second || w.introduced[2]-time.Second != 3100*ms {
+		t.Errorf("introduced at %v; want at the start and from the third round on", w.introduced)
 	}
 	before := w.requests
 	w.do(w.Want(w.now, peer))
@@ -278,9 +279,9 @@ func TestResetTakesThePathAway(t *testing.T) {
 func TestCandidatesAreBounded(t *testing.T) {
 	w := newWorld(home)
 	for i := range 100 {
-		w.AddSeen(peer, peering.Route{Remote: netip.AddrPortFrom(away.Addr(), uint16(1000+i))})
+		w.Reached(w.now, peer, peering.Route{Remote: netip.AddrPortFrom(away.Addr(), uint16(1000+i))})
 	}
-	w.do(w.Want(w.now, peer))
+	w.do(w.Reached(w.now, peer, peering.Route{Remote: away}))
 	if w.requests != peering.MaxCandidates {
 		t.Errorf("%d probes; want %d", w.requests, peering.MaxCandidates)
 	}

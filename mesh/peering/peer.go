@@ -40,6 +40,7 @@ type peer struct {
 	roundTrip   time.Duration
 	answered    time.Duration // last answer
 	inUse       bool
+	met         bool // it has shown that it knows our key
 	wantedUntil time.Duration
 	askUntil    time.Duration
 
@@ -122,7 +123,8 @@ func (m *Machine) search(now time.Duration, p *peer) []Effect {
 		return nil
 	}
 	effects := m.probeAll(now, p, netip.AddrPort{})
-	if p.round >= introduceFrom && (p.introduced == 0 || now-p.introduced >= introduceGap) {
+	stranger := p.round == 0 && !p.met
+	if (stranger || p.round >= introduceFrom) && (p.introduced == 0 || now-p.introduced >= introduceGap) {
 		p.introduced = now
 		for _, c := range p.candidates {
 			effects = append(effects, Effect{Kind: Introduce, Peer: p.id, Route: c.route})

@@ -68,7 +68,7 @@ type Intervals struct {
 	Stream time.Duration
 }
 
-// Config sets up a Gossip. Required: Self, Address, Label, Meta, Verify,
+// Config sets up a Gossip. Required: Self, Address, Label, Key, Meta, Verify,
 // Packets, Addr, NodeOf, DialStream, AcceptStream.
 type Config struct {
 	// Self is this node.
@@ -122,6 +122,8 @@ func (c Config) withDefaults() (Config, error) {
 		return c, errors.New("configure gossip: Address, Addr or NodeOf is missing")
 	case c.Label == "" || len(c.Label) > maxLabel:
 		return c, errors.New("configure gossip: Label must have 1 to 62 bytes")
+	case c.Key == [32]byte{}:
+		return c, errors.New("configure gossip: Key is missing")
 	case c.Meta == nil || c.Verify == nil:
 		return c, errors.New("configure gossip: Meta or Verify is missing")
 	case c.Packets == nil || c.DialStream == nil || c.AcceptStream == nil:

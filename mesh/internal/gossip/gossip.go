@@ -251,16 +251,16 @@ func (g *Gossip) joinOne(ctx context.Context, id identity.NodeID) error {
 	if err != nil {
 		return err
 	}
+	defer conn.Close() // memberlist has closed it, if all went well
 	list, release, err := g.use(ctx)
 	if err != nil {
-		_ = conn.Close()
 		return err
 	}
 	defer release()
 	// memberlist knows no contexts: it finds the stream ready, and closing it
 	// is what ends the exchange early.
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	g.transport.prepare(id, conn)
+	defer g.transport.prepare(id, conn)()
 	_, err = list.Join([]string{fmt.Sprintf("%s/[%s]:%d", id, g.cfg.Address(id), port)})
 	return err
 }

@@ -112,3 +112,35 @@ func TestPartitionHealsByJoin(t *testing.T) {
 		within(t, 20*time.Second, "healed", allAlive(c.nodes))
 	})
 }
+
+// TestMissedNewsIsRepaired: who was deaf while news went round hears it from a
+// digest, and agreement costs no streams.
+func TestMissedNewsIsRepaired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := grown(t, 4, lan)
+		deaf := c.nodes[3]
+		for _, n := range c.nodes[:3] {
+			c.packets.SetDirection(memnet.AddrOf(n.id), memnet.AddrOf(deaf.id), memnet.Link{Down: true})
+		}
+		late := c.start(20, 1, nil)
+		c.packets.SetDirection(memnet.AddrOf(late.id), memnet.AddrOf(deaf.id), memnet.Link{Down: true})
+		if err := late.Join(t.Context(), []identity.NodeID{c.nodes[0].id}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(4 * time.Second)
+		if deaf.state(late.id) != 0 {
+			t.Fatal("the deaf node has heard; the test shows nothing")
+		}
+		for _, n := range append(c.nodes[:3:3], late) {
+			c.packets.SetDirection(memnet.AddrOf(n.id), memnet.AddrOf(deaf.id), lan)
+		}
+		took := within(t, 30*time.Second, "the deaf node knows", func() bool { return deaf.state(late.id) == gossip.Alive })
+		t.Logf("after %v", took)
+		time.Sleep(2 * time.Minute) // QUIC connections have ended
+		before := c.streams.Stats().Sent
+		time.Sleep(10 * time.Minute)
+		if sent := c.streams.Stats().Sent - before; sent > 0 {
+			t.Errorf("%d packets of streams while all agree", sent)
+		}
+	})
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,9 +138,7 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 	t.mu.Lock()
 	if ready := t.prepared[id]; len(ready) > 0 {
 		conn := ready[0]
-		if t.prepared[id] = ready[1:]; len(ready) == 1 {
-			delete(t.prepared, id)
-		}
+		t.withdraw(id, conn)
 		t.mu.Unlock()
 		return conn, nil
 	}
@@ -149,11 +148,25 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Durati
 	return t.dial(ctx, id)
 }
 
-// prepare keeps a stream for the next DialAddressTimeout to id.
-func (t *transport) prepare(id identity.NodeID, conn net.Conn) {
+// prepare keeps a stream for the next DialAddressTimeout to id, until the
+// returned function is called.
+func (t *transport) prepare(id identity.NodeID, conn net.Conn) (end func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.prepared[id] = append(t.prepared[id], conn)
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.withdraw(id, conn)
+	}
+}
+
+// withdraw is called with mu held.
+func (t *transport) withdraw(id identity.NodeID, conn net.Conn) {
+	rest := slices.DeleteFunc(t.prepared[id], func(c net.Conn) bool { return c == conn })
+	if t.prepared[id] = rest; len(rest) == 0 {
+		delete(t.prepared, id)
+	}
 }
 
 func (t *transport) dial(ctx context.Context, id identity.NodeID) (net.Conn, error) {

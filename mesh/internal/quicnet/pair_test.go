@@ -2,6 +2,7 @@ package quicnet_test
 
 import (
 	"errors"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -73,6 +74,7 @@ func TestPeerRestart(t *testing.T) {
 					old := start(t, hub, ids[restarted], ids[restarted].ID(), nil)
 					c := dial(t, survivor, old)
 					roundTrip(t, c, "before")
+					ended := endOf(c)
 					time.Sleep(time.Second)
 					one, other := []net.Addr{memnet.AddrOf(survivor.id)}, []net.Addr{memnet.AddrOf(old.id)}
 					if row.crash {
@@ -100,13 +102,58 @@ func TestPeerRestart(t *testing.T) {
 					if d := time.Since(begin); d > 8*oneWay {
 						t.Errorf("data after %v, want at most four round trips", d)
 					}
-					if err := tryRoundTrip(c, "x"); err == nil {
-						t.Error("the old stream lives")
+					if d := (<-ended).Sub(begin); d > 8*oneWay {
+						t.Errorf("the old stream ended after %v, want at most four round trips", d)
 					}
 					_ = c.Close()
 				})
 			})
 		}
+	}
+}
+
+// endOf reads until an error and tells when it came.
+func endOf(c net.Conn) <-chan time.Time {
+	ended := make(chan time.Time, 1)
+	go func() {
+		_, _ = io.Copy(io.Discard, c)
+		ended <- time.Now()
+	}()
+	return ended
+}
+
+// TestRenewIsSeenThoughItsCloseIsLost: the new connection itself tells that the
+// old one was given up, whoever has dialed that.
+func TestRenewIsSeenThoughItsCloseIsLost(t *testing.T) {
+	for _, row := range []string{"dialed by the renewer", "dialed by the other"} {
+		t.Run(row, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hub, a, b := two(t)
+				if row == "dialed by the renewer" {
+					roundTrip(t, dial(t, a, b), "first")
+				}
+				c, err := b.Dial(t.Context(), a.id, "echo")
+				if err != nil {
+					t.Fatal(err)
+				}
+				roundTrip(t, c, "before")
+				ended := endOf(c)
+				one, other := []net.Addr{memnet.AddrOf(a.id)}, []net.Addr{memnet.AddrOf(b.id)}
+				time.Sleep(time.Second)
+				hub.Cut(one, other)
+				a.Renew(b.id)
+				time.Sleep(5 * time.Second)
+				hub.Heal(one, other)
+				begin := time.Now()
+				s := dial(t, a, b)
+				roundTrip(t, s, "after")
+				_ = s.Close()
+				if d := (<-ended).Sub(begin); d > 4*oneWay {
+					t.Errorf("the other side's stream ended after %v, want at most two round trips", d)
+				}
+				_ = c.Close()
+			})
+		})
 	}
 }
 

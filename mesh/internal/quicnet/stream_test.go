@@ -2,6 +2,7 @@ package quicnet_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -169,6 +170,45 @@ func TestDeadlines(t *testing.T) {
 		}()
 		if _, err := c.Read(make([]byte, 1)); err == nil {
 			t.Error("read was not unblocked")
+		}
+	})
+}
+
+// TestStreamsAreGivenBack: closed and refused streams do not count for ever.
+func TestStreamsAreGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := memnet.New(memnet.Config{Link: memnet.Link{Delay: time.Millisecond}})
+		ids := who(t, 2)
+		few := func(c *quicnet.Config) { c.MaxIncomingStreams = 4 }
+		a := start(t, hub, ids[0], ids[0].ID(), few)
+		b := start(t, hub, ids[1], ids[1].ID(), few)
+		for range 50 {
+			c := dial(t, a, b)
+			roundTrip(t, c, "hello")
+			_ = c.Close()
+			c, err := b.Dial(t.Context(), a.id, "nonsense")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.Close() // whether or not the refusal has come
+		}
+		time.Sleep(time.Second)
+		for _, n := range []*node{a, b} {
+			if got := n.Connections(); len(got) != 1 || got[0].Streams != 0 {
+				t.Errorf("connections: %+v, want one without streams", got)
+			}
+		}
+		var open []net.Conn
+		for range 4 {
+			open = append(open, dial(t, a, b))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := a.Dial(ctx, b.id, "echo"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a stream too many: %v, want to wait for one", err)
+		}
+		for _, c := range open {
+			_ = c.Close()
 		}
 	})
 }

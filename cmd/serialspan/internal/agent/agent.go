@@ -156,7 +156,7 @@ func (a *Agent) openRegistry() error {
 		Now:       a.now,
 		Logger:    a.log,
 	})
-	return nil
+	return a.sync.SetEpoch(a.store.Epoch())
 }
 
 // now is the monotonic time since the agent was made, the registry's clock.
@@ -222,7 +222,7 @@ func (a *Agent) followMembers(ctx context.Context) {
 	defer stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	var epoch uint64
+	epoch := a.store.Epoch()
 	for {
 		if now := a.mesh.Status().Epoch; now != epoch {
 			epoch = now

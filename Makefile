@@ -1,0 +1,46 @@
+# Everything is done by go; make only names it. `make help` lists the targets.
+SHELL   := /bin/sh
+GO      ?= go
+PROGRAM := bin/serialspan
+VERSION := $(shell git describe --tags --always --dirty --abbrev=7 2>/dev/null | sed 's,^v,,')
+# The race detector needs a C compiler; without one the tests run without it.
+RACE    := $(shell command -v cc >/dev/null 2>&1 && echo -race || echo)
+TESTS   := $(GO) test -json $(RACE) -shuffle=on -count=1
+FUZZ    ?= 30s
+
+.PHONY: help build demo test lint fuzz cover bench-first-light clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+build: ## make bin/serialspan: static, stripped, the same bytes for the same commit
+	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.release=$(VERSION)' -o $(PROGRAM) ./cmd/serialspan
+
+demo: build ## three agents with a simulated stick on this machine, until Ctrl-C
+	@$(PROGRAM) demo
+
+test: build ## all tests; as root on Debian also those across several hosts
+	@./tests/install-tools
+	@[ -n "$(RACE)" ] || echo 'make test: no C compiler, so without the race detector'
+	@{ $(TESTS) $$($(GO) list ./... | grep -v '/tests$$') || echo FAIL; $(TESTS) -timeout 20m ./tests || echo FAIL; } | \
+	$(GO) run ./tests/internal/report
+
+lint: ## gofmt, vet, staticcheck, govulncheck, the rules of the house
+	@./tests/lint
+
+fuzz: ## each fuzz target for FUZZ=30s
+	@grep -rHoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' . | sed 's|/[^/]*:func | |' | \
+	while read -r dir name; do \
+		echo "fuzz $$dir $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZ) "$$dir" || exit 1; \
+	done
+
+cover: ## statement coverage per package
+	@$(GO) test -cover $$($(GO) list ./... | grep -v '/tests') | \
+	awk '{ for (i = 1; i <= NF; i++) if ($$i ~ /%$$/) printf "%7s  %s\n", $$i, ($$1 == "ok" ? $$2 : $$1) } /FAIL/ { bad = 1; print } END { exit bad }'
+
+bench-first-light: build ## round trip next to ser2net + socat, memory, size of the program
+	@./tests/install-tools
+	@$(GO) test -run '^$$' -bench '^BenchmarkFirstLight$$' -benchtime 1x -timeout 20m ./tests
+
+clean: ## remove what was built
+	@rm -rf bin

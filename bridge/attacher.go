@@ -1,0 +1,319 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/mesh/identity"
+)
+
+// Target is where a device is: what a name resolves to.
+type Target struct {
+	Owner  identity.NodeID
+	Device string        // name by which the owner publishes it
+	Line   line.Settings // as the registry knows them; may be zero
+}
+
+// AttacherConfig configures an Attacher.
+type AttacherConfig struct {
+	// Resolve finds a device by name or name@node. Required.
+	Resolve func(query string) (Target, error)
+	// Watch returns a channel that signals changes of what Resolve or Dial
+	// may say, and a function that ends it. Default: no signals, only
+	// retries with growing pauses.
+	Watch func() (changes <-chan struct{}, stop func())
+	// Dial opens a session stream to a device's owner, which may be this
+	// node itself. Required.
+	Dial func(ctx context.Context, owner identity.NodeID) (net.Conn, error)
+	// Hold is how long an application sees nothing of an outage, before it
+	// is hung up. Default 15 s.
+	Hold time.Duration
+	// Window is how many bytes each direction of a session keeps. Default
+	// session.DefaultWindow.
+	Window int
+	// Logger. Default: discard.
+	Logger *slog.Logger
+}
+
+func (c AttacherConfig) withDefaults() AttacherConfig {
+	if c.Resolve == nil {
+		c.Resolve = func(query string) (Target, error) {
+			return Target{}, fmt.Errorf("resolve %q: no registry", query)
+		}
+	}
+	if c.Watch == nil {
+		c.Watch = func() (<-chan struct{}, func()) { return nil, func() {} }
+	}
+	if c.Dial == nil {
+		c.Dial = func(context.Context, identity.NodeID) (net.Conn, error) {
+			return nil, errors.New("no mesh")
+		}
+	}
+	if c.Hold <= 0 {
+		c.Hold = DefaultHold
+	}
+	if c.Window <= 0 {
+		c.Window = session.DefaultWindow
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Take says what an attachment may do to another consumer of its device.
+type Take uint8
+
+// The ways of taking. TakeNormal is the zero value.
+const (
+	TakeNormal Take = iota // as the device's busy rule says
+	TakePolite             // waits until the device is free
+	TakeForce              // takes it once, whatever the rule says
+)
+
+func (t Take) wire() session.Take {
+	return [...]session.Take{TakeNormal: session.TakeNormal, TakePolite: session.TakePolite, TakeForce: session.TakeForce}[t]
+}
+
+// PTYSpec is a PTY attachment as it shall be.
+type PTYSpec struct {
+	Link  string      // absolute path of the symbolic link
+	Mode  fs.FileMode // of the terminal's node; 0: 0600, with a group 0660
+	Group string      // of the terminal's node, name or number; empty: unchanged
+}
+
+// Spec is an attachment as it shall be: a device, and exactly one of PTY and
+// TCP. It is comparable but for PTY.
+type Spec struct {
+	// ID names the attachment. Empty: one is made of its place.
+	ID     string
+	Device string // name or name@node
+	PTY    *PTYSpec
+	TCP    string // IP:PORT to listen on; port 0: a free one
+	Take   Take
+}
+
+func (s Spec) check() error {
+	switch {
+	case s.Device == "":
+		return errors.New("no device is named")
+	case (s.PTY == nil) == (s.TCP == ""):
+		return errors.New("want exactly one of a PTY and a TCP address")
+	case s.Take > TakeForce:
+		return fmt.Errorf("take %d is not known", s.Take)
+	}
+	return nil
+}
+
+// kind is what OPEN tells the owner.
+func (s Spec) kind() string {
+	if s.PTY != nil {
+		return "pty"
+	}
+	return "tcp"
+}
+
+// where is what only one attachment can have.
+func (s Spec) where() string {
+	if s.PTY != nil {
+		return s.PTY.Link
+	}
+	return s.TCP
+}
+
+// ErrNotRunning is returned by what needs a running Attacher.
+var ErrNotRunning = fmt.Errorf("attacher is not running: %w", net.ErrClosed)
+
+// ErrPlaceTaken is wrapped when two attachments want one link or address.
+var ErrPlaceTaken = errors.New("another attachment is there")
+
+// ErrNoAttachment is wrapped by Detach.
+var ErrNoAttachment = errors.New("no such attachment")
+
+// Attacher opens remote devices locally. Run runs one goroutine per
+// attachment, two more per application that uses one, and joins them before
+// it returns. All methods are safe for concurrent use.
+type Attacher struct {
+	config AttacherConfig
+
+	mu          sync.Mutex
+	ctx         context.Context // of Run; nil: not running
+	workers     *sync.WaitGroup // of Run
+	attachments map[string]*attachment
+}
+
+// NewAttacher returns an Attacher that does nothing until Run.
+func NewAttacher(config AttacherConfig) *Attacher {
+	return &Attacher{config: config.withDefaults(), attachments: map[string]*attachment{}}
+}
+
+// Run keeps the attachments until ctx is done, and returns nil then. Those
+// made before are set up at its start; one that fails is tried again.
+func (a *Attacher) Run(ctx context.Context) error {
+	var workers sync.WaitGroup
+	a.mu.Lock()
+	if a.ctx != nil {
+		a.mu.Unlock()
+		return errors.New("run attacher: it is running")
+	}
+	a.ctx, a.workers = ctx, &workers
+	for _, id := range sortedKeys(a.attachments) {
+		a.startLocked(a.attachments[id])
+	}
+	a.mu.Unlock()
+	<-ctx.Done()
+	a.mu.Lock()
+	a.ctx, a.workers = nil, nil
+	a.mu.Unlock()
+	workers.Wait()
+	return nil
+}
+
+// startLocked runs the attachment on the workers of Run. mu is held.
+func (a *Attacher) startLocked(t *attachment) {
+	ctx, cancel := context.WithCancel(a.ctx)
+	t.cancel = cancel
+	a.workers.Go(func() {
+		defer close(t.stopped)
+		defer cancel()
+		t.run(ctx)
+	})
+}
+
+// Attach makes an attachment. If Run is running it waits until the link or
+// the listener stands, which takes no time, and fails if they cannot be made;
+// otherwise Run makes them. The same
+// attachment again changes nothing.
+func (a *Attacher) Attach(s Spec) (Status, error) {
+	if err := s.check(); err != nil {
+		return Status{}, fmt.Errorf("attach %q: %w", s.Device, err)
+	}
+	a.mu.Lock()
+	for _, other := range a.attachments {
+		if other.spec.where() != s.where() || strings.HasSuffix(s.TCP, ":0") {
+			continue
+		}
+		if other.spec.Device == s.Device && (s.ID == "" || s.ID == other.spec.ID) {
+			a.mu.Unlock()
+			return other.status(), nil
+		}
+		a.mu.Unlock()
+		return Status{}, fmt.Errorf("attach %q at %s: %w: %s", s.Device, s.where(), ErrPlaceTaken, other.spec.ID)
+	}
+	if s.ID == "" {
+		s.ID = a.freeID(s)
+	}
+	if _, taken := a.attachments[s.ID]; taken {
+		a.mu.Unlock()
+		return Status{}, fmt.Errorf("attach %q as %q: %w", s.Device, s.ID, ErrPlaceTaken)
+	}
+	t := newAttachment(a, s)
+	a.attachments[s.ID] = t
+	running := a.ctx != nil
+	if running {
+		a.startLocked(t)
+	}
+	a.mu.Unlock()
+	if !running {
+		return t.status(), nil
+	}
+	select {
+	case <-t.ready:
+	case <-t.stopped:
+	}
+	if err := t.setupError(); err != nil {
+		_ = a.Detach(s.ID)
+		return Status{}, fmt.Errorf("attach %q: %w", s.Device, err)
+	}
+	return t.status(), nil
+}
+
+// freeID makes an ID of the attachment's place. mu is held.
+func (a *Attacher) freeID(s Spec) string {
+	base := s.where()
+	id := base
+	for n := 2; a.attachments[id] != nil; n++ {
+		id = fmt.Sprintf("%s-%d", base, n)
+	}
+	return id
+}
+
+// Detach ends an attachment: its link or listener is gone and its session
+// closed when it returns. Its error wraps ErrNoAttachment.
+func (a *Attacher) Detach(id string) error {
+	a.mu.Lock()
+	t, ok := a.attachments[id]
+	delete(a.attachments, id)
+	a.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("detach %q: %w", id, ErrNoAttachment)
+	}
+	if t.cancel != nil {
+		t.cancel()
+		<-t.stopped
+	}
+	return nil
+}
+
+// Statuses returns all attachments, sorted by ID.
+func (a *Attacher) Statuses() []Status {
+	a.mu.Lock()
+	all := make([]*attachment, 0, len(a.attachments))
+	for _, t := range a.attachments {
+		all = append(all, t)
+	}
+	a.mu.Unlock()
+	statuses := make([]Status, 0, len(all))
+	for _, t := range all {
+		statuses = append(statuses, t.status())
+	}
+	slices.SortFunc(statuses, func(x, y Status) int { return strings.Compare(x.ID, y.ID) })
+	return statuses
+}
+
+// OpenRaw opens a device as a stream of bytes, for a console. It blocks until
+// there is a session, the owner or the registry refused (the error unwraps to
+// a session.Code or is a *TargetError), the hold time has passed, or ctx is
+// done, which later means nothing. The stream survives outages up to the hold
+// time; Read then fails with the reason. Close gives what was written a
+// moment to be delivered.
+func (a *Attacher) OpenRaw(ctx context.Context, device string, take Take) (io.ReadWriteCloser, error) {
+	a.mu.Lock()
+	if a.ctx == nil {
+		a.mu.Unlock()
+		return nil, fmt.Errorf("open %q: %w", device, ErrNotRunning)
+	}
+	if err := (Spec{Device: device, TCP: "none", Take: take}).check(); err != nil {
+		a.mu.Unlock()
+		return nil, fmt.Errorf("open %q: %w", device, err)
+	}
+	runCtx, workers := a.ctx, a.workers
+	r := newRaw()
+	log := a.config.Logger.With("device", device)
+	r.use = newUse(&a.config, log, device, "console", rawSink{r}, &right{take: take.wire()})
+	r.use.eager = true
+	r.use.start(runCtx, workers, r.ended)
+	a.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { r.use.cancel(context.Cause(ctx)) })
+	_, err := r.use.session()
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		r.use.cancel(err)
+		<-r.use.done
+		return nil, fmt.Errorf("open %q: %w", device, r.reason())
+	}
+	return r, nil
+}

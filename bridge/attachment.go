@@ -1,0 +1,197 @@
+package bridge
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/mesh/identity"
+)
+
+// AttachmentState is how far an attachment is.
+type AttachmentState uint8
+
+// The states of an attachment.
+const (
+	// AttachmentWaiting: no application has it open, or there was no session
+	// for it yet.
+	AttachmentWaiting AttachmentState = iota
+	// AttachmentConnected: bytes flow.
+	AttachmentConnected
+	// AttachmentHolding: the way to the device broke; the application sees
+	// nothing of it.
+	AttachmentHolding
+	// AttachmentKicked: another consumer took the device; this one waits.
+	AttachmentKicked
+	// AttachmentFailed: the link or listener cannot be made.
+	AttachmentFailed
+)
+
+// String returns the state in lower case.
+func (s AttachmentState) String() string {
+	return [...]string{"waiting", "connected", "holding", "kicked", "failed"}[s]
+}
+
+// Status is an attachment as it is.
+type Status struct {
+	ID     string
+	Device string // as asked for
+	Kind   string // "pty", "tcp"
+	Where  string // link path or the address listened on
+	State  AttachmentState
+	Age    time.Duration // in this state, as far as it was looked at
+	// Err is the last failure; nil if there is nothing in the way.
+	Err   error
+	Owner identity.NodeID // of the present session; zero: none
+	// Session is the present one; zero: none.
+	Session        session.ID
+	Sent, Received uint64 // bytes to and from the device, over all sessions
+	Resumed, Gaps  int
+	Lost           uint64 // bytes in the gaps, at most
+}
+
+// attachment is one Spec at work. run belongs to Attacher.Run.
+type attachment struct {
+	attacher *Attacher
+	log      *slog.Logger
+	spec     Spec
+	right    *right
+	cancel   context.CancelFunc
+	ready    chan struct{} // closed after the first attempt to set up
+	stopped  chan struct{} // closed at the end of run
+
+	mu     sync.Mutex
+	where  string
+	failed error // to set up; nil: stands
+	last   error // why the last use ended, if not by its application
+	use    *use  // nil: no application
+	totals totals
+	state  AttachmentState
+	since  time.Time
+	first  sync.Once
+}
+
+// Pauses before a link or listener is tried again.
+const (
+	setupFirst = time.Second
+	setupMost  = 30 * time.Second
+)
+
+func newAttachment(a *Attacher, s Spec) *attachment {
+	return &attachment{
+		attacher: a, log: a.config.Logger.With("attachment", s.ID, "device", s.Device), spec: s,
+		right: &right{take: s.Take.wire()}, ready: make(chan struct{}), stopped: make(chan struct{}),
+		where: s.where(), since: time.Now(),
+	}
+}
+
+// run keeps the attachment's local side standing until ctx is done.
+func (t *attachment) run(ctx context.Context) {
+	pause := backoff{first: setupFirst, most: setupMost}
+	for ctx.Err() == nil {
+		var err error
+		if t.spec.PTY != nil {
+			err = t.runPTY(ctx)
+		} else {
+			err = t.runTCP(ctx)
+		}
+		if err == nil {
+			pause.reset()
+			continue
+		}
+		t.log.Warn("attachment cannot be set up, retrying", "err", err)
+		t.setUp("", err)
+		pause.wait(ctx, nil, nil)
+	}
+}
+
+// setUp notes the outcome of an attempt to make the local side.
+func (t *attachment) setUp(where string, err error) {
+	t.mu.Lock()
+	t.failed = err
+	if err == nil {
+		t.where = where
+	}
+	t.mu.Unlock()
+	t.first.Do(func() { close(t.ready) })
+}
+
+func (t *attachment) setupError() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.failed
+}
+
+// begin starts a use for an application; ended is told why it ended.
+func (t *attachment) begin(ctx context.Context, to sink, line string, workers *sync.WaitGroup, ended func(error)) *use {
+	u := newUse(&t.attacher.config, t.log, t.spec.Device, t.spec.kind(), to, t.right)
+	u.line = line
+	t.mu.Lock()
+	t.use, t.last = u, nil
+	t.mu.Unlock()
+	u.start(ctx, workers, func(err error) {
+		totals, _, _, _ := u.view()
+		t.mu.Lock()
+		t.totals.add(totals)
+		t.use = nil
+		if err != errLocalClosed && ctx.Err() == nil {
+			t.last = err
+			t.log.Warn("application is hung up", "err", err)
+		}
+		t.mu.Unlock()
+		ended(err)
+	})
+	return u
+}
+
+func (t *attachment) status() Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := Status{ID: t.spec.ID, Device: t.spec.Device, Kind: t.spec.kind(), Where: t.where, Err: t.last}
+	sum := t.totals
+	switch u := t.use; {
+	case t.failed != nil:
+		s.State, s.Err = AttachmentFailed, t.failed
+	case u == nil:
+		s.State = AttachmentWaiting
+	default:
+		present, has, connected, failure := u.view()
+		sum.add(present)
+		s.Err = failure
+		switch {
+		case connected:
+			s.State = AttachmentConnected
+		case t.right.isKicked():
+			s.State = AttachmentKicked
+		case has:
+			s.State = AttachmentHolding
+		default:
+			s.State = AttachmentWaiting
+		}
+		s.Session, s.Owner = u.current()
+	}
+	s.Sent, s.Received, s.Resumed, s.Gaps, s.Lost = sum.sent, sum.received, sum.resumed, sum.gaps, sum.lost
+	if s.State != t.state {
+		t.state, t.since = s.State, time.Now()
+	}
+	s.Age = time.Since(t.since)
+	return s
+}
+
+func (r *right) isKicked() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.kicked
+}
+
+// current returns the present session and its owner, or zero values.
+func (u *use) current() (session.ID, identity.NodeID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.link == nil {
+		return session.ID{}, identity.NodeID{}
+	}
+	return u.link.id, u.owner
+}

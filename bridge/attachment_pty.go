@@ -1,0 +1,128 @@
+package bridge
+
+import (
+	"context"
+	"fmt"
+	"os/user"
+	"strconv"
+	"sync"
+
+	"github.com/serialspan/serialspan/bridge/internal/pty"
+	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/session"
+)
+
+// runPTY keeps a PTY standing until ctx is done or an application had to be
+// hung up, which only a new PTY behind the same link can do; both return nil.
+// The session begins with the first open and ends with the last close.
+func (t *attachment) runPTY(ctx context.Context) error {
+	gid, err := groupID(t.spec.PTY.Group)
+	if err != nil {
+		return err
+	}
+	config := pty.Config{Link: t.spec.PTY.Link, Mode: t.spec.PTY.Mode, GID: gid}
+	if target, err := t.attacher.config.Resolve(t.spec.Device); err == nil {
+		config.Line = target.Line // an application that sets nothing, or the same, gets what the device has
+	}
+	tty, err := pty.Open(config)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tty.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = tty.Close() })()
+	t.setUp(tty.Path(), nil)
+	t.log.Info("attachment stands", "path", tty.Path())
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	reader := ptyReader{attachment: t, tty: tty, workers: &workers}
+	reader.run(ctx)
+	return nil
+}
+
+// groupID returns the number of a group, 0 for none.
+func groupID(group string) (int, error) {
+	if group == "" {
+		return 0, nil
+	}
+	if n, err := strconv.Atoi(group); err == nil && n >= 0 {
+		return n, nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return 0, fmt.Errorf("look up group %q: %w; create it or name another", group, err)
+	}
+	return strconv.Atoi(g.Gid)
+}
+
+// ptyReader turns what applications do with the PTY into a use's.
+type ptyReader struct {
+	attachment *attachment
+	tty        *pty.PTY
+	workers    *sync.WaitGroup
+	use        *use // nil: no application has it open
+	line       line.Settings
+}
+
+func (r *ptyReader) run(ctx context.Context) {
+	defer func() {
+		if r.use != nil {
+			r.use.cancel(errLocalClosed)
+			<-r.use.done
+		}
+	}()
+	buf := make([]byte, 4096) // pty.Read returns no more
+	for {
+		n, event, err := r.tty.Read(buf)
+		if n > 0 && r.use != nil {
+			_ = r.use.send(buf[:n]) // fails when the use is over: the hang-up comes next
+		}
+		if event.What != 0 {
+			r.handle(ctx, event)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (r *ptyReader) handle(ctx context.Context, e pty.Event) {
+	if e.What.Has(pty.Opened) && r.use == nil {
+		r.use = r.attachment.begin(ctx, ptySink{r.tty}, r.wanted(), r.workers, func(err error) {
+			if err != errLocalClosed {
+				_ = r.tty.Close() // hangs up; runPTY comes again with a new one
+			}
+		})
+	}
+	if r.use == nil {
+		return
+	}
+	if e.What.Has(pty.LineChanged) {
+		r.line = e.Line
+		r.use.setLine(e.Line)
+	}
+	var bits uint64
+	if e.What.Has(pty.PurgeInput) {
+		bits |= session.PurgeReceive
+	}
+	if e.What.Has(pty.PurgeOutput) {
+		bits |= session.PurgeTransmit
+	}
+	if bits != 0 {
+		r.use.purge(bits)
+	}
+	if e.What.Has(pty.Closed) {
+		r.use.finish(r.attachment.attacher.config.Hold)
+		r.use = nil
+	}
+}
+
+// wanted are the line settings for the next session: what an application set
+// stays in force on a tty, also for the next one. Empty: none did.
+func (r *ptyReader) wanted() string { return r.line.String() }
+
+// ptySink is the PTY as the session writes to it.
+type ptySink struct{ *pty.PTY }
+
+func (ptySink) apply(context.Context, session.Control) {}
+
+func (ptySink) purge(uint64) {}

@@ -1,0 +1,53 @@
+package client
+
+// The answers of the control API. They are exported for the server and for
+// programs that read --json.
+
+// StatusAnswer is the answer to GET /v1/status.
+type StatusAnswer struct {
+	API string `json:"api"`
+	Status
+}
+
+// NodesAnswer is the answer to GET /v1/nodes, by name.
+type NodesAnswer struct {
+	API   string `json:"api"`
+	Nodes []Node `json:"nodes"`
+}
+
+// DevicesAnswer is the answer to GET /v1/devices, by name and node.
+type DevicesAnswer struct {
+	API     string   `json:"api"`
+	Devices []Device `json:"devices"`
+}
+
+// AttachmentsAnswer is the answer to GET /v1/attachments, by ID.
+type AttachmentsAnswer struct {
+	API         string       `json:"api"`
+	Attachments []Attachment `json:"attachments"`
+}
+
+// SessionsAnswer is the answer to GET /v1/sessions, by ID.
+type SessionsAnswer struct {
+	API      string    `json:"api"`
+	Sessions []Session `json:"sessions"`
+}
+
+// ResolveAnswer is the answer to GET /v1/resolve.
+type ResolveAnswer struct {
+	API string `json:"api"`
+	Resolution
+}
+
+// AttachmentAnswer is the answer to POST and DELETE of attachments.
+type AttachmentAnswer struct {
+	API string `json:"api"`
+	Attachment
+}
+
+// ErrorAnswer is every answer with an HTTP status of 400 and above, and the
+// answer to GET /v1/console/{id}, where a nil Error means a plain end.
+type ErrorAnswer struct {
+	API   string `json:"api"`
+	Error *Error `json:"error"`
+}

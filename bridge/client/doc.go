@@ -1,0 +1,29 @@
+// Package client talks to the local agent: it lists members, devices,
+// attachments and sessions, makes and removes attachments, and opens a device
+// by name as a stream of bytes. It also declares the types of the control API,
+// which the agent's server and the commands share.
+//
+// It never speaks to another machine, does not know where a device is plugged
+// in, and starts no goroutine that outlives a call.
+//
+// # The control API, version serialspan/v1
+//
+// HTTP/1.1 with JSON on a unix socket. Every answer is an object that has
+// "api": "serialspan/v1"; lists stand in it under their own key. Within a
+// version keys are only added: a reader ignores those it does not know.
+//
+//	GET    /v1/status                          Status
+//	GET    /v1/nodes                           {"nodes": [Node…]}
+//	GET    /v1/devices                         {"devices": [Device…]}
+//	GET    /v1/attachments                     {"attachments": [Attachment…]}
+//	GET    /v1/sessions                        {"sessions": [Session…]}
+//	GET    /v1/resolve?name=NAME[@NODE]        Resolution
+//	POST   /v1/attachments                     AttachRequest → Attachment
+//	DELETE /v1/attachments/{id}                Attachment; id, link path, address or device
+//	POST   /v1/console?device=NAME&take=TAKE   Upgrade: serialspan-raw → 101, then bytes
+//	GET    /v1/console/{id}                    why a console ended; id from the 101's Serialspan-Console
+//
+// An error is an HTTP status ≥ 400 with {"error": {"code": …, "text": …,
+// "next": …}}; Code lists the codes. After a 101 nothing but the device's
+// bytes is on the connection, both ways; either side closes it to end.
+package client

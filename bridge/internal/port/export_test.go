@@ -1,0 +1,9 @@
+package port
+
+// For tests of what a PTY cannot show.
+var (
+	Drives      = drives
+	WithOutputs = withOutputs
+	LinesOf     = linesOf
+	SettingsOf  = settingsOf
+)

@@ -1,0 +1,203 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/mesh/identity"
+)
+
+// handshakeTimeout bounds OPEN and ACCEPT: some round trips on a bad path.
+const handshakeTimeout = 5 * time.Second
+
+// lease is one consumer's right to a device, with the session that uses it.
+type lease struct {
+	link  *link
+	peer  identity.NodeID
+	kind  string
+	began time.Time
+	// over is closed when the lease ended or a newer stream serves it; a
+	// resume replaces it. Guarded by device.mu.
+	over chan struct{}
+	lost uint64 // told by the consumer's gaps; guarded by device.mu
+}
+
+// SessionStatus is one session on one of this node's devices.
+type SessionStatus struct {
+	ID     session.ID
+	Device string
+	Peer   identity.NodeID
+	Kind   string        // "pty", "tcp", "console"
+	Age    time.Duration // since it began
+	// Connected is false while the session is held without a stream.
+	Connected      bool
+	Line           line.Settings // in force
+	Sent, Received uint64        // bytes to and from the consumer
+	Resumed        int           // how many times
+	Lost           uint64        // bytes in gaps that this session knows of
+}
+
+func (d *device) session() (SessionStatus, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lease == nil {
+		return SessionStatus{}, false
+	}
+	l := d.lease
+	stats, connected := l.link.view()
+	s := SessionStatus{
+		ID: l.link.id, Device: d.name, Peer: l.peer, Kind: l.kind, Age: time.Since(l.began),
+		Connected: connected, Sent: stats.sent, Received: stats.received, Resumed: stats.resumed, Lost: l.lost,
+	}
+	if d.port != nil {
+		s.Line = d.port.Line()
+	}
+	return s, true
+}
+
+// Serve runs one session stream of an authenticated peer: it reads OPEN,
+// gives or refuses the device, and carries bytes until the stream ends; then
+// it keeps the session for the hold time, unless another stream resumes it.
+// It closes conn. It blocks all that while; ctx ends it. The error says why
+// the session or the stream ended; nil: the consumer closed it.
+func (p *Publisher) Serve(ctx context.Context, conn net.Conn, peer identity.NodeID) error {
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	defer func() { _ = conn.Close() }()
+	frames := newFrameReader(conn)
+	_ = conn.SetReadDeadline(time.Now().Add(handshakeTimeout))
+	open, err := readOpen(frames)
+	if err != nil {
+		return refuseStream(conn, session.CloseError{Code: session.CodeProtocol, Text: err.Error()}, err)
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	d := p.device(open.Device)
+	if d == nil {
+		why := session.CloseError{Code: session.CodeNotFound, Text: fmt.Sprintf("%q is not published here", open.Device)}
+		return refuseStream(conn, why, &why)
+	}
+	return d.serve(ctx, conn, frames, open, peer)
+}
+
+func readOpen(frames *frameReader) (session.Open, error) {
+	f, err := frames.next()
+	if err != nil {
+		return session.Open{}, err
+	}
+	if f.Type != session.TypeOpen {
+		return session.Open{}, fmt.Errorf("read OPEN: %w: %v came", session.ErrProtocol, f.Type)
+	}
+	return session.ParseOpen(f.Payload)
+}
+
+// refuseStream tells the peer why and returns err.
+func refuseStream(conn net.Conn, why session.CloseError, err error) error {
+	_ = conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+	_, _ = conn.Write(session.AppendClose(nil, why))
+	return err
+}
+
+func (d *device) serve(ctx context.Context, conn net.Conn, frames *frameReader, open session.Open, peer identity.NodeID) error {
+	l, over, err := d.grant(ctx, conn, open, peer)
+	if err != nil {
+		var why *session.CloseError
+		if !errors.As(err, &why) {
+			return err
+		}
+		d.log.Debug("open refused", "node", peer, "err", err)
+		return refuseStream(conn, *why, err)
+	}
+	defer l.link.wait()
+	err = l.link.serve(conn, frames)
+	var closed *session.CloseError
+	switch {
+	case errors.Is(err, errReplaced), errors.Is(err, errLinkClosed):
+		return err
+	case errors.As(err, &closed):
+		d.end(l, session.CloseError{Code: closed.Code, Text: closed.Text})
+		if closed.Code == session.CodeNormal {
+			return nil
+		}
+		return err
+	case errors.Is(err, session.ErrProtocol):
+		d.end(l, session.CloseError{Code: session.CodeProtocol, Text: err.Error()})
+		return err
+	}
+	hold := d.holdTime()
+	d.log.Info("stream broke, session is held", "session", l.link.id, "node", peer, "hold", hold, "err", err)
+	timer := time.NewTimer(hold)
+	defer timer.Stop()
+	select {
+	case <-over:
+		return err
+	case <-ctx.Done():
+		d.end(l, session.CloseError{Code: session.CodeShuttingDown})
+	case <-timer.C:
+		d.log.Info("hold is over, device released", "session", l.link.id, "node", peer)
+		d.end(l, session.CloseError{Code: session.CodeCannotResume, Text: "hold is over"})
+	}
+	return err
+}
+
+func (d *device) holdTime() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.want.rule.hold()
+}
+
+// grant gives the device to the peer, or says why not as a
+// *session.CloseError, and answers with ACCEPT. The channel is closed when
+// the lease is over or this stream was replaced.
+func (d *device) grant(ctx context.Context, conn net.Conn, open session.Open, peer identity.NodeID) (*lease, chan struct{}, error) {
+	select {
+	case d.gate <- struct{}{}:
+		defer func() { <-d.gate }()
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	l, resumed, err := d.arbitrate(open, peer)
+	if err != nil {
+		return nil, nil, err
+	}
+	d.mu.Lock()
+	over := make(chan struct{})
+	if l.over != nil {
+		close(l.over)
+	}
+	l.over = over
+	accept := session.Accept{
+		Protocol: session.Protocol, ID: open.ID, Resumed: resumed, Next: l.link.next(),
+		Window: uint64(d.publisher.config.Window), HoldMillis: uint64(d.want.rule.hold().Milliseconds()),
+	}
+	if d.port != nil {
+		accept.Line = d.port.Line().String()
+	}
+	d.mu.Unlock()
+	frame, err := session.AppendAccept(nil, accept)
+	if err != nil {
+		return nil, nil, err
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(handshakeTimeout))
+	_, err = conn.Write(frame)
+	_ = conn.SetWriteDeadline(time.Time{})
+	next := open.Next
+	if !resumed {
+		next = 0
+	}
+	if err == nil {
+		err = l.link.connect(conn, next, open.Window)
+	}
+	if err != nil && !errors.Is(err, session.CodeCannotResume) {
+		_ = conn.Close() // the reader of this stream holds the session
+	} else if err != nil {
+		why := session.CloseError{Code: session.CodeCannotResume, Text: err.Error()}
+		d.end(l, why)
+		return nil, nil, &why
+	}
+	signal(d.publisher.dirty)
+	return l, over, nil
+}

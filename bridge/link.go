@@ -1,0 +1,406 @@
+package bridge
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge/session"
+)
+
+var (
+	// errLinkClosed: the session ended while something waited for it.
+	errLinkClosed = fmt.Errorf("session: %w", net.ErrClosed)
+	// errReplaced: a newer stream of the same session took over.
+	errReplaced = errors.New("a newer stream resumes the session")
+)
+
+// closeTimeout bounds the write of the last frame: a peer that takes nothing
+// will find out by the stream's end.
+const closeTimeout = time.Second
+
+// overdue is when to look again for a silent peer while output is due and the
+// writer is stuck.
+const overdue = 500 * time.Millisecond
+
+// link is one side of one session: a session.End with its present stream and
+// its local side. It lives from ACCEPT until close, across streams.
+//
+// Three may write to the stream: whoever reads the local side (send), the
+// timer for acknowledgements and pings (tick), and a short-lived goroutine
+// started by the stream's reader (kick), which never writes itself: two
+// readers that wait for each other to read would be a deadlock. turn orders
+// them. close ends and joins all of them.
+type link struct {
+	id    session.ID
+	log   *slog.Logger
+	began time.Time // time.Since of it is the monotonic time of end
+	out   outlet
+
+	turn chan struct{} // held by the writer of the stream; guards buf
+	buf  []byte
+	// reading is held by serve: on a resumed session the stream before must
+	// have delivered its last frame before the new one delivers its first.
+	reading chan struct{}
+
+	mu      sync.Mutex
+	changed *sync.Cond // of mu: room, acknowledgements, stream or closed
+	end     *session.End
+	conn    net.Conn // nil while there is no stream
+	silent  bool     // conn was closed because the peer was silent
+	closed  bool
+	givenUp bool // settled waits no longer
+	kicked  bool // a kick is under way
+	timer   *time.Timer
+	wake    time.Duration // what timer is set to; 0: not set
+	stats   linkStats
+	workers sync.WaitGroup // kicks and ticks; Add under mu, unless closed
+}
+
+// linkStats count since the session began; bytes of data only.
+type linkStats struct {
+	sent, received uint64 // to and from the peer
+	resumed        int
+}
+
+func newLink(id session.ID, window int, to sink, log *slog.Logger) *link {
+	l := &link{
+		id: id, log: log, began: time.Now(), end: session.NewEnd(window),
+		turn: make(chan struct{}, 1), buf: make([]byte, 0, 2048),
+		reading: make(chan struct{}, 1),
+	}
+	l.changed = sync.NewCond(&l.mu)
+	l.out.to, l.out.done = to, l.delivered
+	return l
+}
+
+func (l *link) now() time.Duration { return time.Since(l.began) }
+
+// connect makes conn the stream of the session, after OPEN and ACCEPT, and
+// replays what the peer lacks. The stream before it is closed.
+func (l *link) connect(conn net.Conn, next, window uint64) error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return errLinkClosed
+	}
+	if err := l.end.Connect(l.now(), next, window); err != nil {
+		l.mu.Unlock()
+		return err
+	}
+	old := l.conn
+	l.conn, l.silent = conn, false
+	l.setTimer()
+	l.kickLocked()
+	l.changed.Broadcast()
+	l.mu.Unlock()
+	if old != nil {
+		_ = old.Close()
+	}
+	return nil
+}
+
+// disconnect forgets conn, if it is still the stream, and closes it.
+func (l *link) disconnect(conn net.Conn) {
+	l.mu.Lock()
+	if l.conn == conn {
+		l.conn = nil
+		l.end.Disconnect()
+		l.changed.Broadcast()
+	}
+	l.mu.Unlock()
+	_ = conn.Close()
+}
+
+// serve reads the stream until it ends and says why: a *session.CloseError
+// when the peer ended the session, errLinkClosed when this side did,
+// errReplaced, or what broke the stream. It blocks for the stream's life;
+// closing conn unblocks it.
+func (l *link) serve(conn net.Conn, frames *frameReader) error {
+	l.reading <- struct{}{}
+	defer func() { <-l.reading }()
+	defer l.disconnect(conn)
+	for {
+		f, err := frames.next()
+		if err != nil {
+			return l.reason(conn, err)
+		}
+		l.mu.Lock()
+		if l.conn != conn {
+			l.mu.Unlock()
+			return l.reason(conn, errReplaced)
+		}
+		event, err := l.end.Input(l.now(), f)
+		if err != nil {
+			l.mu.Unlock()
+			return err
+		}
+		l.stats.received += uint64(len(event.Data))
+		if event.Acked {
+			l.changed.Broadcast()
+		}
+		if l.end.Due(l.now()) {
+			l.kickLocked()
+		}
+		l.setTimer()
+		l.mu.Unlock()
+		switch {
+		case len(event.Data) > 0:
+			l.out.deliver(event.Data)
+		case event.Control.Kind != 0:
+			l.out.control(event.Control)
+		case event.Close != nil:
+			return event.Close
+		}
+	}
+}
+
+// reason tells why reading conn failed with err.
+func (l *link) reason(conn net.Conn, err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return errLinkClosed
+	case l.conn != conn && l.conn != nil:
+		return errReplaced
+	case l.silent:
+		return session.ErrSilent
+	}
+	return err
+}
+
+// send takes all of p from the local side, waiting for room as the peer
+// delivers, and writes it to the stream if there is one. Without a stream it
+// takes what fits into the window. It returns how much was taken: less than
+// all only with errLinkClosed.
+func (l *link) send(p []byte) (int, error) {
+	sent := 0
+	for sent < len(p) {
+		l.mu.Lock()
+		for l.end.Room() == 0 && !l.closed {
+			l.changed.Wait()
+		}
+		if l.closed {
+			l.mu.Unlock()
+			return sent, errLinkClosed
+		}
+		n := l.end.Write(p[sent:])
+		l.stats.sent += uint64(n)
+		l.mu.Unlock()
+		sent += n
+		l.flush()
+	}
+	return sent, nil
+}
+
+// control sends c after what was sent before it.
+func (l *link) control(c session.Control) error {
+	l.mu.Lock()
+	for {
+		if l.closed {
+			l.mu.Unlock()
+			return errLinkClosed
+		}
+		ok, err := l.end.Control(c)
+		if err != nil {
+			l.mu.Unlock()
+			return err
+		}
+		if ok {
+			break
+		}
+		l.changed.Wait()
+	}
+	l.mu.Unlock()
+	l.flush()
+	return nil
+}
+
+// delivered is the outlet's report.
+func (l *link) delivered(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.end.Delivered(l.now(), n)
+	if l.end.Due(l.now()) {
+		l.kickLocked()
+	}
+	l.setTimer()
+}
+
+// flush writes what is due. It blocks while the stream takes nothing.
+func (l *link) flush() {
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	for {
+		l.mu.Lock()
+		conn := l.conn
+		if conn == nil || l.closed {
+			l.mu.Unlock()
+			return
+		}
+		l.buf = l.end.Output(l.now(), l.buf[:0])
+		l.setTimer()
+		l.mu.Unlock()
+		if len(l.buf) == 0 {
+			return
+		}
+		if _, err := conn.Write(l.buf); err != nil {
+			_ = conn.Close() // its reader finds out and tells
+			return
+		}
+	}
+}
+
+// kickLocked flushes on another goroutine. mu is held.
+func (l *link) kickLocked() {
+	if l.kicked || l.closed {
+		return
+	}
+	l.kicked = true
+	l.workers.Go(func() {
+		l.mu.Lock()
+		l.kicked = false
+		l.mu.Unlock()
+		l.flush()
+	})
+}
+
+// setTimer makes tick run when the End next wants to be asked. A later time
+// than before leaves the timer alone: it fires once too early rather than
+// being set with each frame. mu is held.
+func (l *link) setTimer() {
+	if l.conn == nil || l.closed {
+		return
+	}
+	at, now := l.end.Wake(), l.now()
+	if at <= now {
+		at = now + overdue
+	}
+	if l.wake != 0 && l.wake <= at {
+		return
+	}
+	wait := at - now
+	l.wake = at
+	if l.timer == nil {
+		l.timer = time.AfterFunc(wait, l.tick)
+	} else {
+		l.timer.Reset(wait)
+	}
+}
+
+// tick runs on the timer's own goroutine.
+func (l *link) tick() {
+	l.mu.Lock()
+	l.wake = 0
+	if l.closed || l.conn == nil {
+		l.mu.Unlock()
+		return
+	}
+	if l.end.Check(l.now()) != nil {
+		conn := l.conn
+		l.silent = true
+		l.mu.Unlock()
+		_ = conn.Close() // its reader finds out and tells
+		return
+	}
+	if l.end.Due(l.now()) {
+		l.kickLocked()
+	}
+	l.setTimer()
+	l.mu.Unlock()
+}
+
+// close ends the session: the local side gets nothing more once it returns.
+// The peer is told why, if there is a stream, in the background for as long
+// as closeTimeout; wait joins that. It returns how many bytes (and controls)
+// the peer has not confirmed: up to that many are lost. Only the first call
+// counts, a second returns 0.
+func (l *link) close(why session.CloseError) (lost int) {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return 0
+	}
+	lost = l.end.Unacknowledged()
+	conn := l.conn
+	if conn != nil {
+		l.workers.Go(func() { l.farewell(conn, why) })
+	}
+	l.closed, l.conn = true, nil
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.changed.Broadcast()
+	l.mu.Unlock()
+	l.out.stop()
+	return lost
+}
+
+func (l *link) farewell(conn net.Conn, why session.CloseError) {
+	_ = conn.SetWriteDeadline(time.Now().Add(closeTimeout)) // also frees a writer that holds turn
+	l.turn <- struct{}{}
+	_, err := conn.Write(session.AppendClose(nil, why))
+	<-l.turn
+	if err != nil {
+		l.log.Debug("peer not told of the session's end", "session", l.id, "err", err)
+	}
+	_ = conn.Close()
+}
+
+// wait joins what close started, if the session is closed.
+func (l *link) wait() {
+	l.mu.Lock()
+	closed := l.closed
+	l.mu.Unlock()
+	if closed {
+		l.workers.Wait()
+	}
+}
+
+// settled blocks until the peer has confirmed everything (true), or the
+// session was closed or given up (false). Nothing may be sent meanwhile.
+func (l *link) settled() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for !l.closed && l.end.Unacknowledged() > 0 && !l.givenUp {
+		l.changed.Wait()
+	}
+	return l.end.Unacknowledged() == 0 && !l.closed
+}
+
+// giveUp makes settled return.
+func (l *link) giveUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.givenUp = true
+	l.changed.Broadcast()
+}
+
+// view returns the counters and whether there is a stream.
+func (l *link) view() (stats linkStats, connected bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stats, l.conn != nil
+}
+
+// next is the offset of the byte that this side expects, for OPEN and ACCEPT.
+func (l *link) next() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end.Next()
+}
+
+// resumes counts a resume and returns how many there were.
+func (l *link) resumes() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stats.resumed++
+	return l.stats.resumed
+}

@@ -1,0 +1,251 @@
+package bridge_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/registry"
+)
+
+// bench is a simulated stick on a real PTY, published as "lab", and an
+// Attacher, in real time.
+type bench struct {
+	t         *testing.T
+	stick     io.ReadWriteCloser
+	publisher *bridge.Publisher
+	attacher  *bridge.Attacher
+	states    chan registry.State
+
+	mu      sync.Mutex
+	streams []*memStream
+}
+
+func newBench(t *testing.T) *bench {
+	stick, path, err := bridge.OpenSimulatedPTY()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{t: t, stick: stick, states: make(chan registry.State, 1000)}
+	b.publisher = bridge.NewPublisher(bridge.PublisherConfig{
+		Rules:    []bridge.Rule{{Match: bridge.Match{Path: path}, Name: "lab"}},
+		Discover: func() ([]bridge.Candidate, error) { return nil, nil },
+		OnDevices: func(all []registry.Device) {
+			for _, d := range all {
+				b.states <- d.State
+			}
+		},
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	b.attacher = bridge.NewAttacher(bridge.AttacherConfig{
+		Resolve: func(string) (bridge.Target, error) { return bridge.Target{Owner: owner, Device: "lab"}, nil },
+		Dial: func(context.Context, identity.NodeID) (net.Conn, error) {
+			x, y := newStreamPair(65536)
+			b.mu.Lock()
+			b.streams = append(b.streams, x)
+			b.mu.Unlock()
+			running.Go(func() { _ = b.publisher.Serve(ctx, y, owner) })
+			return x, nil
+		},
+	})
+	for _, run := range []func(context.Context) error{b.publisher.Run, b.attacher.Run} {
+		running.Go(func() {
+			if err := run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+		_ = stick.Close()
+	})
+	b.await(registry.StateAvailable)
+	b.eventually("attacher runs", func() bool {
+		_, err := b.attacher.OpenRaw(ctx, "", bridge.TakeNormal)
+		return !errors.Is(err, bridge.ErrNotRunning)
+	})
+	return b
+}
+
+// eventually asks until the answer is yes.
+func (b *bench) eventually(what string, yes func() bool) {
+	b.t.Helper()
+	late := time.After(10 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !yes() {
+		select {
+		case <-tick.C:
+		case <-late:
+			b.t.Errorf("never: %s", what)
+			return
+		}
+	}
+}
+
+func (b *bench) await(want registry.State) {
+	b.t.Helper()
+	late := time.After(10 * time.Second)
+	for {
+		select {
+		case s := <-b.states:
+			if s == want {
+				return
+			}
+		case <-late:
+			b.t.Fatalf("device is not %v", want)
+		}
+	}
+}
+
+func (b *bench) cut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.streams {
+		s.cut()
+	}
+	b.streams = nil
+}
+
+// openTTY opens a tty as an application does: raw is what the PTY is already.
+func openTTY(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// everyByte is n bytes in random order in which each value occurs often.
+func everyByte(seed uint64, n int) []byte {
+	b := noise(seed, n)
+	for i := range 256 {
+		b[i*n/256] = byte(i)
+	}
+	return b
+}
+
+// exchange sends both ways at once and compares.
+func exchange(t *testing.T, a, b io.ReadWriter, fromA, fromB []byte, while func()) {
+	t.Helper()
+	var all sync.WaitGroup
+	send := func(to io.Writer, data []byte) {
+		if _, err := to.Write(data); err != nil {
+			t.Error(err)
+		}
+	}
+	receive := func(who string, from io.Reader, want []byte) {
+		have, err := readExactly(from, len(want))
+		if err != nil || !bytes.Equal(have, want) {
+			t.Errorf("%s: differs from the %d bytes sent: %v", who, len(want), err)
+		}
+	}
+	all.Go(func() { send(a, fromA) })
+	all.Go(func() { send(b, fromB) })
+	all.Go(func() { receive("b", b, fromA) })
+	all.Go(func() { receive("a", a, fromB) })
+	while()
+	all.Wait()
+}
+
+func TestPTYBothWays(t *testing.T) {
+	b := newBench(t)
+	link := filepath.Join(t.TempDir(), "tty")
+	s, err := b.attacher.Attach(bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: link}})
+	if err != nil || s.Where != link {
+		t.Fatal(s, err)
+	}
+	node, err := os.Readlink(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := openTTY(t, link)
+	b.await(registry.StateInUse)
+	exchange(t, app, b.stick, everyByte(1, 65536), everyByte(2, 65536), func() {})
+	exchange(t, app, b.stick, everyByte(3, 262144), everyByte(4, 262144), func() {
+		for range 5 {
+			b.cut()
+			b.resumed()
+		}
+	})
+	if err := app.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.await(registry.StateAvailable)
+	// Nobody has it open: the next to open it must not see this.
+	if _, err := b.stick.Write([]byte("stale")); err != nil {
+		t.Fatal(err)
+	}
+	if now, err := os.Readlink(link); err != nil || now != node {
+		t.Errorf("link was %s and is %s, %v", node, now, err)
+	}
+	app = openTTY(t, link)
+	b.await(registry.StateInUse)
+	exchange(t, app, b.stick, []byte("again"), []byte("fresh"), func() {})
+	_ = app.Close()
+	if all := b.attacher.Statuses(); len(all) != 1 || all[0].Lost != 0 || all[0].Gaps != 0 || all[0].Sent != 65536+262144+5 {
+		t.Errorf("%+v", all)
+	}
+	if err := b.attacher.Detach(s.ID); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(link); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("link is still there: %v", err)
+	}
+}
+
+// resumed waits until the session has a stream again.
+func (b *bench) resumed() {
+	b.eventually("session has a stream", func() bool {
+		s := b.publisher.Sessions()
+		return len(s) == 1 && s[0].Connected
+	})
+}
+
+func TestTCPBothWays(t *testing.T) {
+	b := newBench(t)
+	s, err := b.attacher.Attach(bridge.Spec{Device: "lab", TCP: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	app, err := net.Dial("tcp", s.Where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.await(registry.StateInUse)
+	exchange(t, app, b.stick, everyByte(1, 65536), everyByte(2, 65536), func() {})
+	second, err := net.Dial("tcp", s.Where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := second.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("a second client got %d bytes, %v", n, err)
+	}
+	_ = second.Close()
+	exchange(t, app, b.stick, everyByte(3, 262144), everyByte(4, 262144), func() {
+		b.cut()
+		b.resumed()
+	})
+	// What was written just before the close arrives.
+	if _, err := app.Write([]byte("goodbye")); err != nil {
+		t.Fatal(err)
+	}
+	_ = app.Close()
+	if have, err := readExactly(b.stick, 7); err != nil || string(have) != "goodbye" {
+		t.Errorf("%q, %v", have, err)
+	}
+	b.await(registry.StateAvailable)
+}

@@ -1,0 +1,141 @@
+package bridge
+
+import (
+	"context"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge/session"
+)
+
+const (
+	// rawBuffer is how much a raw stream keeps for its reader, beside the
+	// session's window.
+	rawBuffer = 32768
+	// rawLinger is how long Close waits for what was written to be
+	// delivered. A person waits for it.
+	rawLinger = 2 * time.Second
+)
+
+// raw is a device as a stream of bytes. What the session delivers, through
+// rawSink, waits in buf for Read.
+type raw struct {
+	use *use
+
+	mu       sync.Mutex
+	changed  *sync.Cond
+	buf      []byte // at most rawBuffer
+	pressed  bool   // a write deadline has passed
+	over     bool
+	why      error
+	closeOne sync.Once
+}
+
+func newRaw() *raw {
+	r := &raw{buf: make([]byte, 0, 512)}
+	r.changed = sync.NewCond(&r.mu)
+	return r
+}
+
+// Read implements io.Reader. It blocks until there are bytes, the device is
+// lost for good, or Close.
+func (r *raw) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.buf) == 0 && !r.over {
+		r.changed.Wait()
+	}
+	if len(r.buf) == 0 {
+		return 0, r.why
+	}
+	n := copy(p, r.buf)
+	r.buf = r.buf[:copy(r.buf, r.buf[n:])]
+	r.changed.Broadcast()
+	return n, nil
+}
+
+// Write implements io.Writer. It blocks while the device does not take the
+// bytes.
+func (r *raw) Write(p []byte) (int, error) {
+	if err := r.use.send(p); err != nil {
+		return 0, r.reason()
+	}
+	return len(p), nil
+}
+
+// Close ends the use. It is safe to call twice.
+func (r *raw) Close() error {
+	r.closeOne.Do(func() { r.use.finish(rawLinger) })
+	return nil
+}
+
+// ended is told by the use.
+func (r *raw) ended(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over, r.why = true, err
+	r.changed.Broadcast()
+}
+
+func (r *raw) reason() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.why == nil {
+		return io.ErrClosedPipe
+	}
+	return r.why
+}
+
+// rawSink is raw as the session writes to it.
+type rawSink struct{ *raw }
+
+func (s rawSink) TryWrite(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.put(p), nil
+}
+
+// put takes what fits. mu is held.
+func (s rawSink) put(p []byte) int {
+	n := min(len(p), rawBuffer-len(s.buf))
+	s.buf = append(s.buf, p[:n]...)
+	if n > 0 {
+		s.changed.Broadcast()
+	}
+	return n
+}
+
+func (s rawSink) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	done := 0
+	for {
+		done += s.put(p[done:])
+		switch {
+		case done == len(p):
+			return done, nil
+		case s.pressed:
+			return done, os.ErrDeadlineExceeded
+		}
+		s.changed.Wait()
+	}
+}
+
+// SetWriteDeadline knows only "at once" (any time) and "never" (zero): what
+// an outlet needs.
+func (s rawSink) SetWriteDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pressed = !t.IsZero()
+	s.changed.Broadcast()
+	return nil
+}
+
+func (rawSink) apply(context.Context, session.Control) {}
+
+func (rawSink) purge(uint64) {}

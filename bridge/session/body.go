@@ -1,0 +1,243 @@
+package session
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Limits of texts in CBOR bodies, in bytes.
+const (
+	// MaxName bounds a device's name: a registry name with the node's.
+	MaxName = 128
+	// MaxText bounds every other text; CLOSE's is cut to it when written.
+	MaxText = 256
+)
+
+// ID names a session. The consumer draws it at random, so that it cannot be
+// guessed; the zero value is no session.
+type ID [16]byte
+
+// String returns the first 4 bytes in hex, enough to tell sessions apart in
+// logs and tables.
+func (id ID) String() string { return fmt.Sprintf("%x", id[:4]) }
+
+// Take says how far a consumer goes to get a device that is in use.
+type Take uint8
+
+// The values of key 6 of OPEN.
+const (
+	TakePolite Take = 0 // never takes a device from its holder
+	TakeNormal Take = 1 // as the device's busy rule says
+	TakeForce  Take = 2 // takes it whatever the rule says: a person asked for it
+)
+
+// Open asks for a device: the first frame of a stream, from the consumer.
+type Open struct {
+	Protocol uint64 `cbor:"1,keyasint"`
+	// Device is the name by which its owner publishes the device.
+	Device string `cbor:"2,keyasint"`
+	ID     ID     `cbor:"3,keyasint"`
+	// Resume asks to go on with session ID where Next says.
+	Resume bool `cbor:"4,keyasint"`
+	// Next is the offset of the byte that the consumer expects next.
+	Next uint64 `cbor:"5,keyasint"`
+	Take Take   `cbor:"6,keyasint"`
+	// Window is how many bytes past the last ACK the consumer takes.
+	Window uint64 `cbor:"7,keyasint"`
+	// Line are the wanted line settings, "115200n81"; empty: the device's own.
+	Line string `cbor:"8,keyasint"`
+	// Kind is what the consumer attached it as: "pty", "tcp", "console".
+	Kind     string `cbor:"9,keyasint"`
+	ReadOnly bool   `cbor:"10,keyasint"`
+}
+
+// Accept grants a device: the first frame from the owner.
+type Accept struct {
+	Protocol uint64 `cbor:"1,keyasint"`
+	ID       ID     `cbor:"2,keyasint"`
+	// Resumed is false when a new session begins, offsets from 0, even
+	// though the consumer asked to resume.
+	Resumed bool `cbor:"3,keyasint"`
+	// Next is the offset of the byte that the owner expects next.
+	Next uint64 `cbor:"4,keyasint"`
+	// Window is how many bytes past the last ACK the owner takes.
+	Window uint64 `cbor:"5,keyasint"`
+	// Line are the line settings in force; empty if the port has none.
+	Line string `cbor:"6,keyasint"`
+	// Capabilities are words of the registry entry, for attachments that
+	// offer more than raw bytes.
+	Capabilities []string `cbor:"7,keyasint"`
+	// HoldMillis is how long the owner keeps the session without a stream.
+	HoldMillis uint64 `cbor:"8,keyasint"`
+}
+
+// Kind tells the CONTROL frames apart. Numbers are append-only; a kind that
+// the receiver does not know does nothing.
+type Kind uint64
+
+// The kinds of CONTROL.
+const (
+	KindLine  Kind = 1 // Line: new line settings, for the bytes after it
+	KindPurge Kind = 2 // Bits: PurgeReceive, PurgeTransmit
+	KindModem Kind = 3 // Bits and Mask: modem lines
+	KindBreak Kind = 4 // Millis: length of a break
+	KindGap   Kind = 5 // Lost and Unknown: bytes that never came
+)
+
+// Bits of KindPurge, as the consumer's application sees the directions.
+const (
+	PurgeReceive  = 1 // what the device sent and the application has not read
+	PurgeTransmit = 2 // what the application wrote and the device has not got
+)
+
+// Control is something that happens at one place in the data.
+type Control struct {
+	Kind   Kind   `cbor:"1,keyasint"`
+	Line   string `cbor:"2,keyasint,omitempty"`
+	Bits   uint64 `cbor:"3,keyasint,omitempty"`
+	Mask   uint64 `cbor:"4,keyasint,omitempty"`
+	Millis uint64 `cbor:"5,keyasint,omitempty"`
+	// Lost is up to how many bytes of this direction never reached their
+	// goal. Unknown: there may be more, and nobody can count them.
+	Lost    uint64 `cbor:"6,keyasint,omitempty"`
+	Unknown bool   `cbor:"7,keyasint,omitempty"`
+}
+
+type closeBody struct {
+	Code Code   `cbor:"1,keyasint"`
+	Text string `cbor:"2,keyasint,omitempty"`
+}
+
+// encoding is RFC 8949 section 4.2.1, so that golden bytes are stable.
+var encoding = func() cbor.EncMode {
+	mode, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		panic(err) // constant options
+	}
+	return mode
+}()
+
+// decoding refuses what a correct peer never sends and bounds the rest.
+var decoding = func() cbor.DecMode {
+	mode, err := cbor.DecOptions{
+		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
+		IndefLength:      cbor.IndefLengthForbidden,
+		TagsMd:           cbor.TagsForbidden,
+		MaxNestedLevels:  4,
+		MaxArrayElements: 32,
+		MaxMapPairs:      32,
+	}.DecMode()
+	if err != nil {
+		panic(err) // constant options
+	}
+	return mode
+}()
+
+// AppendOpen appends an OPEN frame to dst. It fails on a name or text beyond
+// its limit.
+func AppendOpen(dst []byte, o Open) ([]byte, error) {
+	if err := o.check(); err != nil {
+		return dst, fmt.Errorf("encode OPEN: %w", err)
+	}
+	return appendBody(dst, TypeOpen, o)
+}
+
+// AppendAccept appends an ACCEPT frame to dst. It fails on a text beyond its
+// limit.
+func AppendAccept(dst []byte, a Accept) ([]byte, error) {
+	if err := a.check(); err != nil {
+		return dst, fmt.Errorf("encode ACCEPT: %w", err)
+	}
+	return appendBody(dst, TypeAccept, a)
+}
+
+// AppendClose appends a CLOSE frame to dst; a longer text is cut to MaxText.
+func AppendClose(dst []byte, e CloseError) []byte {
+	text := e.Text
+	for len(text) > MaxText || !validText(text) {
+		text = text[:min(len(text)-1, MaxText)]
+	}
+	out, err := appendBody(dst, TypeClose, closeBody{Code: e.Code, Text: text})
+	if err != nil {
+		panic(err) // a number and a bounded valid text always encode
+	}
+	return out
+}
+
+// ParseOpen reads the payload of an OPEN frame.
+func ParseOpen(payload []byte) (Open, error) {
+	var o Open
+	if err := parseBody(TypeOpen, payload, &o); err != nil {
+		return Open{}, err
+	}
+	if err := o.check(); err != nil {
+		return Open{}, fmt.Errorf("decode OPEN: %w: %w", ErrProtocol, err)
+	}
+	return o, nil
+}
+
+// ParseAccept reads the payload of an ACCEPT frame.
+func ParseAccept(payload []byte) (Accept, error) {
+	var a Accept
+	if err := parseBody(TypeAccept, payload, &a); err != nil {
+		return Accept{}, err
+	}
+	if err := a.check(); err != nil {
+		return Accept{}, fmt.Errorf("decode ACCEPT: %w: %w", ErrProtocol, err)
+	}
+	return a, nil
+}
+
+// ParseClose reads the payload of a CLOSE frame; Remote is set.
+func ParseClose(payload []byte) (*CloseError, error) {
+	var body closeBody
+	if err := parseBody(TypeClose, payload, &body); err != nil {
+		return nil, err
+	}
+	if body.Code == 0 || len(body.Text) > MaxText {
+		return nil, fmt.Errorf("decode CLOSE: %w: code %d, text of %d bytes", ErrProtocol, body.Code, len(body.Text))
+	}
+	return &CloseError{Code: body.Code, Text: body.Text, Remote: true}, nil
+}
+
+// ParseControl reads the payload of a CONTROL frame: its offset and its body.
+func ParseControl(payload []byte) (offset uint64, c Control, err error) {
+	if len(payload) < offsetSize {
+		return 0, Control{}, fmt.Errorf("decode CONTROL: %w: %d bytes", ErrProtocol, len(payload))
+	}
+	offset, body := split(payload)
+	if err := parseBody(TypeControl, body, &c); err != nil {
+		return 0, Control{}, err
+	}
+	if c.Kind == 0 || len(c.Line) > MaxText {
+		return 0, Control{}, fmt.Errorf("decode CONTROL: %w: kind %d, line settings of %d bytes", ErrProtocol, c.Kind, len(c.Line))
+	}
+	return offset, c, nil
+}
+
+// appendControl appends a CONTROL frame whose body is already encoded.
+func appendControl(dst []byte, offset uint64, body []byte) []byte {
+	dst = appendHeader(dst, TypeControl, offsetSize+len(body))
+	dst = binary.BigEndian.AppendUint64(dst, offset)
+	return append(dst, body...)
+}
+
+func appendBody(dst []byte, t Type, body any) ([]byte, error) {
+	raw, err := encoding.Marshal(body)
+	if err != nil {
+		return dst, fmt.Errorf("encode %v: %w", t, err)
+	}
+	if len(raw) > maxBody {
+		return dst, fmt.Errorf("encode %v: %d bytes, at most %d fit", t, len(raw), maxBody)
+	}
+	return append(appendHeader(dst, t, len(raw)), raw...), nil
+}
+
+func parseBody(t Type, payload []byte, body any) error {
+	if err := decoding.Unmarshal(payload, body); err != nil {
+		return fmt.Errorf("decode %v: %w: %v", t, ErrProtocol, err)
+	}
+	return nil
+}

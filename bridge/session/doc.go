@@ -1,0 +1,54 @@
+// Package session is the resumable stream between the owner of a device and
+// one consumer: frames, offsets, acknowledgements, replay. It is a pure
+// machine: bytes in, bytes out, time handed in as the monotonic time since the
+// process started. It has no sockets, goroutines or logging; package bridge
+// drives it over QUIC streams. It knows nothing of who may open what: leases
+// and their arbitration are bridge's.
+//
+// # Wire
+//
+// One stream carries one connection of one session. Numbers are big endian.
+//
+//	frame    type (1) | length (2) | payload (length)
+//
+//	OPEN     1   CBOR Open                   consumer, first frame
+//	ACCEPT   2   CBOR Accept                 owner, first frame (or CLOSE)
+//	DATA     3   offset (8) | 1..16384 bytes
+//	ACK      4   offset (8)                  everything before it was delivered
+//	CONTROL  5   offset (8) | CBOR Control   in order with the data
+//	CLOSE    6   CBOR {1: code, 2: text}     last frame of the session
+//	PING     7   token (8)
+//	PONG     8   token (8)                   answers the PING of that token
+//
+// An unknown type below 128 is an error, one from 128 on is skipped, so that a
+// newer version can add what an older may ignore. Unknown CBOR keys and
+// unknown kinds of CONTROL are ignored likewise.
+//
+// Each direction counts its own offsets from 0 at the start of the session. A
+// byte takes one place. A CONTROL takes one place too, as SYN and FIN do in
+// TCP (RFC 9293 section 3.4): so it is acknowledged, replayed and kept in
+// order by the same numbers, and can be neither lost nor applied twice.
+//
+// ACK means delivered: handed to the serial driver, to the PTY, to the
+// client's socket. A sender keeps what is not acknowledged, never more than
+// the receiver's window (key 7 of OPEN, key 5 of ACCEPT), and so the receiver
+// can queue whatever arrives without ever stopping to read the stream.
+//
+// # States of a session
+//
+//	        OPEN ⇄ ACCEPT              stream broken
+//	(none) ──────────────▶ connected ────────────────▶ held
+//	                        │     ▲                     │  │
+//	                  CLOSE │     │ OPEN(resume, next)  │  │ hold is over
+//	                        │     │ ⇄ ACCEPT(next)      │  │
+//	                        ▼     └─────────────────────┘  ▼
+//	                     (none)                         (none): what was not
+//	                                                    acknowledged is a gap
+//
+// OPEN and ACCEPT of a resumed session carry the next offset each side
+// expects; each sender rewinds to the other's and sends on from there. What
+// was sent twice in that way is trimmed by the receiver. An owner that does
+// not know the session any more begins a new one (resumed: false, offsets from
+// 0) or refuses (CLOSE 9); the consumer then drops what was not acknowledged
+// and counts it: nothing is ever sent twice.
+package session

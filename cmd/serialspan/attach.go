@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/configs"
+)
+
+func (a *app) attachCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "attach NAME[@NODE] (--pty PATH | --tcp IP:PORT)",
+		Short: "Open a device on this machine as a PTY or a TCP port",
+		Args:  oneArg("NAME or NAME@NODE"),
+	}
+	flags := c.Flags()
+	pty := flags.String("pty", "", "make a PTY and a link to it at `path`")
+	mode := flags.String("mode", "", "permissions of the PTY, in `octal` (default 0600)")
+	group := flags.String("group", "", "group of the PTY, `name` or number")
+	tcp := flags.String("tcp", "", "listen on this `address`, raw bytes")
+	expose := flags.Bool("expose", false, "allow a TCP address that other machines can reach")
+	take := flags.Bool("take", false, "take the device from whoever uses it now")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		request := client.AttachRequest{Device: args[0], TCP: *tcp, Expose: *expose, Take: takeOf(*take)}
+		switch {
+		case (*pty == "") == (*tcp == ""):
+			return wrongUsage("attach %q: write --pty PATH or --tcp IP:PORT", args[0])
+		case *pty == "" && (*mode != "" || *group != ""):
+			return wrongUsage("attach %q: --mode and --group go with --pty", args[0])
+		case *pty != "":
+			link, err := filepath.Abs(*pty)
+			if err != nil {
+				return fmt.Errorf("attach %q: %w", args[0], err)
+			}
+			request.PTY = &client.PTYSpec{Link: link, Group: *group}
+			if *mode != "" {
+				parsed, err := configs.ParseFileMode(*mode)
+				if err != nil {
+					return wrongUsage("attach %q: %v", args[0], err)
+				}
+				request.PTY.Mode = uint32(parsed)
+			}
+		}
+		attachment, err := a.client().Attach(c.Context(), request)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(a.out, "attached %s at %s\n", attachment.Device, attachment.Where)
+		if attachment.Error != "" {
+			a.note("%s", attachment.Error)
+		}
+		return nil
+	}
+	return c
+}
+
+func takeOf(force bool) client.Take {
+	if force {
+		return client.TakeForce
+	}
+	return client.TakeNormal
+}
+
+// note writes a remark for people beside the output.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintln(a.err, "serialspan: "+printable(fmt.Sprintf(format, args...)))
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/cmd/serialspan/internal/control/controltest"
+	"github.com/serialspan/serialspan/cmd/serialspan/internal/simstick"
+	"github.com/serialspan/serialspan/cmd/serialspan/internal/terminal/terminaltest"
+)
+
+func TestEscape(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		in   []string // pieces as they are typed
+		send string
+		quit bool
+	}{
+		{"plain", []string{"abc"}, "abc", false},
+		{"quit", []string{"ab\x01\x18cd"}, "ab", true},
+		{"quit in pieces", []string{"ab\x01", "\x18"}, "ab", true},
+		{"Ctrl-A", []string{"\x01\x01b"}, "\x01b", false},
+		{"Ctrl-A in pieces", []string{"\x01", "\x01", "\x18"}, "\x01\x18", false},
+		{"unknown command", []string{"a\x01qb"}, "ab", false},
+		{"Ctrl-X alone", []string{"\x18"}, "\x18", false},
+	} {
+		var keys escape
+		var send []byte
+		quit := false
+		for _, piece := range test.in {
+			var p []byte
+			p, quit = keys.feed([]byte(piece))
+			send = append(send, p...)
+		}
+		if string(send) != test.send || quit != test.quit {
+			t.Errorf("%s: sends %q, quit %v", test.name, send, quit)
+		}
+	}
+}
+
+// stickAgent is an agent whose consoles are simulated sticks.
+func stickAgent(t *testing.T) *controltest.Agent {
+	agent := &controltest.Agent{}
+	agent.Open = func(string, client.Take) (io.ReadWriteCloser, error) {
+		host, stick := net.Pipe()
+		served := make(chan error, 1)
+		go func() { served <- simstick.Serve(context.Background(), stick) }()
+		t.Cleanup(func() { <-served })
+		return host, nil
+	}
+	return agent
+}
+
+func TestConsolePipe(t *testing.T) {
+	socket := serve(t, stickAgent(t))
+	r := command(t, "PING 1\nECHO \x01\x18x\nID\n", "console", "stick", "--linger", "100ms", "--socket", socket)
+	if want := "PONG 1\r\n\x01\x18x\r\nID SerialSpan simulated stick 1\r\n"; r.code != 0 || r.out != want {
+		t.Errorf("have %+v, want %q", r, want)
+	}
+}
+
+func TestConsoleTerminal(t *testing.T) {
+	socket := serve(t, stickAgent(t))
+	person, program := terminaltest.Open(t)
+	before := terminaltest.Settings(t, program)
+	var out buffer
+	ended := make(chan int, 1)
+	go func() {
+		a := &app{in: program, out: program, err: &out}
+		ended <- a.run(t.Context(), []string{"console", "stick", "--echo", "--socket", socket})
+	}()
+	io.WriteString(person, "PING hello\r")
+	screen := expect(t, person, "PONG hello\r\n")
+	if !strings.Contains(screen, "PING hello\r\n") {
+		t.Errorf("no echo of what was typed in %q", screen)
+	}
+	io.WriteString(person, "\x01\x18")
+	if code := <-ended; code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if after := terminaltest.Settings(t, program); after != before {
+		t.Error("the terminal is not as it was")
+	}
+	if !strings.Contains(out.String(), "Ctrl-A Ctrl-X quits") {
+		t.Errorf("printed %q", out.String())
+	}
+}
+
+// expect reads until want has been shown and returns all.
+func expect(t *testing.T, r io.Reader, want string) string {
+	t.Helper()
+	var seen []byte
+	buf := make([]byte, 1000)
+	for !bytes.Contains(seen, []byte(want)) {
+		n, err := r.Read(buf)
+		if err != nil {
+			t.Fatalf("read %q, then %v", seen, err)
+		}
+		seen = append(seen, buf[:n]...)
+	}
+	return string(seen)
+}
+
+// TestConsoleKicked: the reason is said after the terminal is restored, with
+// the exit code for it.
+func TestConsoleKicked(t *testing.T) {
+	agent := &controltest.Agent{}
+	agent.Open = func(string, client.Take) (io.ReadWriteCloser, error) {
+		reader, writer := io.Pipe()
+		go func() {
+			io.WriteString(writer, "so far")
+			writer.CloseWithError(client.Errorf(client.Kicked, "take it back with --take", "read from \"stick\": attic took it"))
+		}()
+		return deaf{reader}, nil
+	}
+	socket := serve(t, agent)
+	_, program := terminaltest.Open(t)
+	before := terminaltest.Settings(t, program)
+	var out, errOut buffer
+	a := &app{in: program, out: &out, err: &errOut}
+	code := a.run(t.Context(), []string{"console", "stick", "--socket", socket})
+	if code != 4 || out.String() != "so far" || !strings.HasSuffix(errOut.String(), "serialspan: read from \"stick\": attic took it; take it back with --take\n") {
+		t.Errorf("exit %d, %q, %q", code, out.String(), errOut.String())
+	}
+	if after := terminaltest.Settings(t, program); after != before {
+		t.Error("the terminal is not as it was")
+	}
+	program.Close() // ends the goroutine that reads
+}
+
+type deaf struct{ *io.PipeReader }
+
+func (deaf) Write(p []byte) (int, error) { return len(p), nil }
+
+func TestConsoleInterrupted(t *testing.T) {
+	socket := serve(t, stickAgent(t))
+	person, program := terminaltest.Open(t)
+	before := terminaltest.Settings(t, program)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		a := &app{in: program, out: program, err: io.Discard}
+		ended <- a.run(ctx, []string{"console", "stick", "--socket", socket})
+	}()
+	io.WriteString(person, "PING\r")
+	expect(t, person, "PONG\r\n")
+	cancel()
+	if code := <-ended; code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if after := terminaltest.Settings(t, program); after != before {
+		t.Error("the terminal is not as it was")
+	}
+	program.Close() // ends the goroutine that reads
+}

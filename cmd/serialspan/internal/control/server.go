@@ -1,0 +1,238 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge/client"
+)
+
+// Agent is what the server needs of an agent. Methods may be called at once
+// from several goroutines. Errors that are a *client.Error, or wrap a
+// client.Code, keep their code on the way to the user; all others are
+// client.Failed.
+type Agent interface {
+	Status() client.Status
+	Nodes() []client.Node
+	Devices() []client.Device
+	Attachments() []client.Attachment
+	Sessions() []client.Session
+	// Resolve says which device NAME or NAME@NODE means now.
+	Resolve(name string) (client.Resolution, error)
+	// Attach makes an attachment; the request has been checked as far as it
+	// can be without knowing devices. It returns when the PTY or listener is
+	// there, without waiting for the device.
+	Attach(ctx context.Context, request client.AttachRequest) (client.Attachment, error)
+	// Detach removes the attachment with this ID.
+	Detach(ctx context.Context, id string) error
+	// Console opens a device for raw bytes; ctx governs the opening only.
+	// Close unblocks Read and Write. Read ends with io.EOF, or with an error
+	// that says why the device was lost.
+	Console(ctx context.Context, device string, take client.Take) (io.ReadWriteCloser, error)
+}
+
+// Config says what to serve and where. Agent is required, the rest works as
+// its zero value.
+type Config struct {
+	Agent Agent
+	// Socket is the path of the socket; default client.DefaultSocket().
+	Socket string
+	// LinkDirs are where an agent of root makes links for other users;
+	// default none.
+	LinkDirs []string
+	// OnListening is called by Run when the socket is ready; default nothing.
+	OnListening func()
+	// Logger gets each request at debug level; nil discards.
+	Logger *slog.Logger
+}
+
+const (
+	// maxRequest bounds the body of a request, in bytes.
+	maxRequest = 64 << 10
+	// headerTimeout bounds how long a client may take to say what it wants.
+	headerTimeout = 10 * time.Second
+	// shutdownTimeout bounds how long answers may still take at the end.
+	shutdownTimeout = 2 * time.Second
+)
+
+// server serves one control socket.
+type server struct {
+	config   Config
+	logger   *slog.Logger
+	links    linkRule
+	consoles consoles
+}
+
+func newServer(config Config) *server {
+	if config.Socket == "" {
+		config.Socket = client.DefaultSocket()
+	}
+	logger := config.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	return &server{config: config, logger: logger, links: newLinkRule(config.LinkDirs)}
+}
+
+// Run makes the socket and serves it until ctx ends; then it ends the consoles
+// and removes the socket. The error is nil if ctx ended it.
+func Run(ctx context.Context, config Config) error { return newServer(config).run(ctx) }
+
+func (s *server) run(ctx context.Context) error {
+	listener, err := listen(s.config.Socket)
+	if err != nil {
+		return err
+	}
+	defer listener.remove()
+	web := &http.Server{
+		Handler:           s.handler(ctx),
+		ReadHeaderTimeout: headerTimeout,
+		MaxHeaderBytes:    16 << 10,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       withCaller,
+		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- web.Serve(listener) }()
+	if s.config.OnListening != nil {
+		s.config.OnListening()
+	}
+	select {
+	case <-ctx.Done():
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		if web.Shutdown(last) != nil {
+			web.Close()
+		}
+		<-served
+		err = nil
+	case err = <-served:
+		web.Close()
+		err = fmt.Errorf("serve control socket %q: %w", s.config.Socket, err)
+	}
+	s.consoles.stop()
+	return err
+}
+
+func (s *server) handler(ctx context.Context) http.Handler {
+	mux := http.NewServeMux()
+	agent := s.config.Agent
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		status := agent.Status()
+		if status.Counters == nil {
+			status.Counters = map[string]uint64{}
+		}
+		status.Problems = filled(status.Problems)
+		answer(w, client.StatusAnswer{API: client.Version, Status: status})
+	})
+	mux.HandleFunc("GET /v1/nodes", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, client.NodesAnswer{API: client.Version, Nodes: filled(agent.Nodes())})
+	})
+	mux.HandleFunc("GET /v1/devices", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, client.DevicesAnswer{API: client.Version, Devices: filled(agent.Devices())})
+	})
+	mux.HandleFunc("GET /v1/attachments", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, client.AttachmentsAnswer{API: client.Version, Attachments: filled(agent.Attachments())})
+	})
+	mux.HandleFunc("GET /v1/sessions", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, client.SessionsAnswer{API: client.Version, Sessions: filled(agent.Sessions())})
+	})
+	mux.HandleFunc("GET /v1/resolve", s.resolve)
+	mux.HandleFunc("POST /v1/attachments", s.attach)
+	mux.HandleFunc("DELETE /v1/attachments/{id}", s.detach)
+	mux.HandleFunc("POST /v1/console", func(w http.ResponseWriter, r *http.Request) { s.console(ctx, w, r) })
+	mux.HandleFunc("GET /v1/console/{id}", func(w http.ResponseWriter, r *http.Request) {
+		answer(w, client.ErrorAnswer{API: client.Version, Error: s.consoles.why(r.PathValue("id"))})
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		refuse(w, client.Errorf(client.Invalid, "", "handle %s %s: this agent has no such request", r.Method, r.URL.Path))
+	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.logger.Debug("control request", "request", r.Method+" "+r.URL.Path)
+		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// filled makes [] in JSON of a nil list.
+func filled[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func (s *server) resolve(w http.ResponseWriter, r *http.Request) {
+	name := r.URL.Query().Get("name")
+	if name == "" {
+		refuse(w, client.Errorf(client.Invalid, "write ?name=NAME", "resolve device: no name given"))
+		return
+	}
+	resolution, err := s.config.Agent.Resolve(name)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	answer(w, client.ResolveAnswer{API: client.Version, Resolution: resolution})
+}
+
+func (s *server) attach(w http.ResponseWriter, r *http.Request) {
+	var request client.AttachRequest
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&request); err != nil {
+		refuse(w, client.Errorf(client.Invalid, "", "read attach request: %v", err))
+		return
+	}
+	if err := errors.Join(checkAttach(request), s.links.check(callerOf(r.Context()), request.PTY)); err != nil {
+		refuse(w, err)
+		return
+	}
+	attachment, err := s.config.Agent.Attach(r.Context(), request)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	answer(w, client.AttachmentAnswer{API: client.Version, Attachment: attachment})
+}
+
+func (s *server) detach(w http.ResponseWriter, r *http.Request) {
+	attachment, err := pick(s.config.Agent.Attachments(), r.PathValue("id"))
+	if err == nil {
+		err = s.config.Agent.Detach(r.Context(), attachment.ID)
+	}
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	answer(w, client.AttachmentAnswer{API: client.Version, Attachment: attachment})
+}
+
+func answer(w http.ResponseWriter, value any) {
+	data, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		refuse(w, fmt.Errorf("encode answer: %w", err))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Write(append(data, '\n'))
+}
+
+func refuse(w http.ResponseWriter, err error) {
+	failure := client.AsError(err)
+	data, err := json.MarshalIndent(client.ErrorAnswer{API: client.Version, Error: failure}, "", "  ")
+	if err != nil {
+		http.Error(w, failure.Text, failure.Code.HTTPStatus())
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(failure.Code.HTTPStatus())
+	w.Write(append(data, '\n'))
+}

@@ -1,0 +1,199 @@
+package configs
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/registry/naming"
+)
+
+// DefaultPort is the UDP port of the mesh where none is written.
+const DefaultPort = 51821
+
+// DefaultHold is how long a device stays reserved for a consumer whose
+// connection broke, where a rule says nothing else.
+const DefaultHold = 15 * time.Second
+
+// Config is everything an agent is told. Default returns a usable one for a
+// machine that has a cluster secret; the zero value is not usable.
+//
+// The tag mapstructure gives the key in the file, oneof the words a key takes.
+type Config struct {
+	Node        Node         `mapstructure:"node"`
+	Cluster     Cluster      `mapstructure:"cluster"`
+	Mesh        Mesh         `mapstructure:"mesh"`
+	Devices     Devices      `mapstructure:"devices"`
+	Attachments []Attachment `mapstructure:"attachments"`
+	Control     Control      `mapstructure:"control"`
+	Log         Log          `mapstructure:"log"`
+
+	// File is the absolute path of the file that was read, "" for none.
+	File string `mapstructure:"-"`
+}
+
+// Node is what this machine says of itself.
+type Node struct {
+	// Name is how people call the node; the default is the host name.
+	Name string `mapstructure:"name"`
+	// Labels go with every device of this node. Keys are in lower case.
+	Labels map[string]string `mapstructure:"labels"`
+	// StateDir holds the identity key, the boot counter and the known
+	// members. A relative path is relative to the folder of the file.
+	StateDir string `mapstructure:"state_dir"`
+}
+
+// Cluster says which cluster the node belongs to and how to get in.
+type Cluster struct {
+	// SecretFile holds the cluster secret, mode 0600. A relative path is
+	// relative to the folder of the file.
+	SecretFile string `mapstructure:"secret_file"`
+	// Join lists members to join through, as HOST[:PORT]; after Load each has
+	// a port. Empty: wait to be joined.
+	Join []string `mapstructure:"join"`
+	// Admission is "secret": whoever holds the secret is a member.
+	Admission string `mapstructure:"admission" oneof:"secret"`
+}
+
+// Mesh is about the one UDP socket.
+type Mesh struct {
+	// Listen is the local UDP address, [IP]:PORT. Port 0 takes a free one.
+	Listen string `mapstructure:"listen"`
+	// Advertise lists addresses, at most 8, at which others reach this node
+	// besides those the node finds out itself: a port forwarded by a router.
+	Advertise []netip.AddrPort `mapstructure:"advertise"`
+}
+
+// Devices says which serial devices of this machine others may open.
+type Devices struct {
+	// Publish is "known" (what a rule matches or the agent recognises), "all"
+	// (every serial device with hardware behind it) or "listed" (what a rule
+	// matches).
+	Publish string `mapstructure:"publish" oneof:"known all listed"`
+	// Rules are tried in order, the first that matches a device counts.
+	Rules []Rule `mapstructure:"rules"`
+}
+
+// Rule gives the devices that it matches a name and a way of use.
+type Rule struct {
+	Match Match `mapstructure:"match"`
+	// Name is the logical name or a text/template of it over .Node and .Kind.
+	// Empty: "{{.Node}}-{{.Kind}}".
+	Name string `mapstructure:"name"`
+	// Line is the line settings on open, as bridge/line writes them; empty:
+	// "115200n81".
+	Line string `mapstructure:"line"`
+	// DTR and RTS are how the modem lines stand after opening: "on", "off" or
+	// "" for unchanged.
+	DTR string `mapstructure:"dtr" oneof:"on off"`
+	RTS string `mapstructure:"rts" oneof:"on off"`
+	// Busy is what happens to a second consumer: "kick" (it gets the device)
+	// or "refuse".
+	Busy string `mapstructure:"busy" oneof:"kick refuse"`
+	// Hold is how long the device stays reserved for a consumer whose
+	// connection broke.
+	Hold time.Duration `mapstructure:"hold"`
+}
+
+// Match selects devices. An empty field matches everything; a rule has at
+// least one that is not.
+type Match struct {
+	VID       string `mapstructure:"vid"`       // USB vendor ID, 4 hexadecimal digits
+	PID       string `mapstructure:"pid"`       // USB product ID, 4 hexadecimal digits
+	Serial    string `mapstructure:"serial"`    // USB serial number
+	Interface string `mapstructure:"interface"` // USB interface number, 2 hexadecimal digits
+	Port      string `mapstructure:"port"`      // USB port path, "1-1.2"
+	Path      string `mapstructure:"path"`      // absolute path of any tty, a PTY too
+}
+
+// Attachment is a device wanted on this machine, as a PTY or as a TCP port.
+type Attachment struct {
+	// Device is NAME or NAME@NODE.
+	Device string `mapstructure:"device"`
+	PTY    PTY    `mapstructure:"pty"`
+	// TCP is the address to listen on, IP:PORT. Any local user can connect.
+	TCP string `mapstructure:"tcp"`
+	// Expose allows a TCP address that other machines can reach.
+	Expose bool `mapstructure:"expose"`
+}
+
+// PTY says where and for whom an attachment makes a PTY.
+type PTY struct {
+	Link  string   `mapstructure:"link"`  // absolute path of the symbolic link
+	Mode  FileMode `mapstructure:"mode"`  // of the tty node; 0: 0600
+	Group string   `mapstructure:"group"` // of the tty node, name or number; "": the agent's
+}
+
+// Control is about the socket that the commands use.
+type Control struct {
+	// Socket is the path of the unix socket. A relative path is relative to
+	// the folder of the file.
+	Socket string `mapstructure:"socket"`
+	// LinkDirs are where an agent of root makes links for other users.
+	LinkDirs []string `mapstructure:"link_dirs"`
+}
+
+// Log says what the agent writes to standard error.
+type Log struct {
+	Level  string `mapstructure:"level" oneof:"debug info warn error"`
+	Format string `mapstructure:"format" oneof:"text json"`
+}
+
+// Default returns the configuration of a machine that says nothing: paths for
+// root if the process is root, else for the user, and the host name as name.
+func Default() Config {
+	return Config{
+		Node:    Node{Name: hostName(), Labels: map[string]string{}, StateDir: defaultStateDir()},
+		Cluster: Cluster{SecretFile: SecretFileName, Admission: "secret"},
+		Mesh:    Mesh{Listen: ":51821"},
+		Devices: Devices{Publish: "known"},
+		Control: Control{Socket: client.DefaultSocket(), LinkDirs: []string{"/dev/serialspan", "/run/serialspan"}},
+		Log:     Log{Level: "info", Format: "text"},
+	}
+}
+
+// DefaultDir returns the folder that holds the configuration of this machine
+// (root) or of this user.
+func DefaultDir() string {
+	if os.Geteuid() == 0 {
+		return systemDir
+	}
+	return userDir("XDG_CONFIG_HOME", ".config")
+}
+
+func defaultStateDir() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/serialspan"
+	}
+	return userDir("XDG_STATE_HOME", ".local/state")
+}
+
+// userDir follows the XDG base directory specification: a relative value in
+// the environment is ignored.
+func userDir(variable, below string) string {
+	if dir := os.Getenv(variable); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "serialspan")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return filepath.Join(os.TempDir(), "serialspan")
+	}
+	return filepath.Join(home, below, "serialspan")
+}
+
+// hostName returns the first label of the host name in lower case, "node"
+// where that is no valid name.
+func hostName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		return "node"
+	}
+	first, _, _ := strings.Cut(strings.ToLower(host), ".")
+	if !naming.Valid(first) {
+		return "node"
+	}
+	return first
+}
