@@ -21,7 +21,7 @@ type queue struct {
 	size       int
 	left       int   // bytes until the queue breaks; 0: never
 	err        error // after close: what both sides get
-	drop       bool  // close dropped what was in it
+	frozen     bool  // takes bytes and gives none
 	readUntil  deadline
 	writeUntil deadline
 }
@@ -70,7 +70,7 @@ func (q *queue) read(p []byte) (int, error) {
 	defer q.mu.Unlock()
 	for {
 		switch {
-		case len(q.buf) > 0:
+		case len(q.buf) > 0 && !q.frozen:
 			n := copy(p, q.buf)
 			q.buf = append(q.buf[:0], q.buf[n:]...)
 			q.changed.Broadcast()
@@ -140,6 +140,12 @@ func (q *queue) close(err error, drop bool) {
 		}
 	}
 	q.changed.Broadcast()
+}
+
+func (q *queue) freeze() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.frozen = true
 }
 
 func (q *queue) clear() {

@@ -28,6 +28,9 @@ type world struct {
 	running   sync.WaitGroup
 	publisher *bridge.Publisher
 	changes   chan struct{} // one watcher at a time
+	ownerCtx  context.Context
+	ownerStop context.CancelFunc
+	owner     sync.WaitGroup
 
 	mu      sync.Mutex
 	ports   map[string]*memPort // by path
@@ -52,6 +55,16 @@ type node struct {
 func newWorld(t *testing.T, config bridge.PublisherConfig, candidates ...bridge.Candidate) *world {
 	w := &world{t: t, ports: map[string]*memPort{}, present: candidates, changes: make(chan struct{}, 1)}
 	w.ctx, w.stop = context.WithCancel(context.Background())
+	w.startOwner(config)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log("\n" + w.logs())
+		}
+	})
+	return w
+}
+
+func (w *world) startOwner(config bridge.PublisherConfig) {
 	config.NodeName = "garage"
 	config.Discover = func() ([]bridge.Candidate, error) {
 		w.mu.Lock()
@@ -66,23 +79,20 @@ func newWorld(t *testing.T, config bridge.PublisherConfig, candidates ...bridge.
 		w.devices = d
 	}
 	config.Logger = w.logger("owner")
-	w.publisher = bridge.NewPublisher(config)
-	w.running.Go(func() {
-		if err := w.publisher.Run(w.ctx); err != nil {
-			t.Error(err)
+	publisher := bridge.NewPublisher(config)
+	w.ownerCtx, w.ownerStop = context.WithCancel(w.ctx)
+	w.publisher = publisher
+	w.owner.Go(func() {
+		if err := publisher.Run(w.ownerCtx); err != nil {
+			w.t.Error(err)
 		}
 	})
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log("\n" + w.logs())
-		}
-	})
-	return w
 }
 
 // close ends everything; the bubble would complain about what is left.
 func (w *world) close() {
 	w.stop()
+	w.owner.Wait()
 	w.running.Wait()
 }
 
@@ -168,8 +178,8 @@ func (w *world) dial(_ context.Context, from identity.NodeID) (net.Conn, error) 
 	}
 	w.streams = append(w.streams, a)
 	if !w.stuck {
-		publisher := w.publisher
-		w.running.Go(func() { _ = publisher.Serve(w.ctx, b, from) })
+		publisher, ctx := w.publisher, w.ownerCtx
+		w.owner.Go(func() { _ = publisher.Serve(ctx, b, from) })
 	}
 	return a, nil
 }
@@ -180,6 +190,24 @@ func (w *world) changed() {
 	case w.changes <- struct{}{}:
 	default:
 	}
+}
+
+// freeze makes all streams carry nothing more, without breaking them.
+func (w *world) freeze() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.streams {
+		s.in.freeze()
+		s.out.freeze()
+	}
+}
+
+// restartOwner kills the Publisher and starts another, as a new process does.
+func (w *world) restartOwner(config bridge.PublisherConfig) {
+	w.ownerStop()
+	w.owner.Wait()
+	w.startOwner(config)
+	synctest.Wait()
 }
 
 // cut breaks all streams.

@@ -56,6 +56,9 @@ func (e *End) Connect(now time.Duration, next, window uint64) error {
 		return err
 	}
 	e.out.limit = int(min(uint64(e.in.window), window))
+	// A peer keeps as much unacknowledged as both windows allow: it must not
+	// have to wait for an ACK that waits for more.
+	e.in.ackAfter = uint64(min(ackBytes, max(e.out.limit/4, 1)))
 	e.connected = true
 	e.heard, e.pinged = now, now
 	e.pongDue = false

@@ -8,7 +8,8 @@ import (
 // When a delivery is acknowledged on its own, if no data that goes the other
 // way takes the ACK along earlier.
 const (
-	// ackBytes keeps a bulk sender going: a sixteenth of the window.
+	// ackBytes keeps a bulk sender going: a sixteenth of the default window.
+	// It is a fourth of the smaller side's window, if that is less.
 	ackBytes = 16384
 	// ackDelay is long enough for a device or application to answer, so that
 	// a request and its answer cost two packets and not four, and short
@@ -21,6 +22,7 @@ const (
 //	acked ≤ delivered ≤ next
 type receiver struct {
 	window                 int
+	ackAfter               uint64 // deliveries that are acknowledged at once
 	acked, delivered, next uint64
 	waiting                bool
 	since                  time.Duration // of the first delivery not acked, if waiting
@@ -57,7 +59,7 @@ func (r *receiver) deliver(now time.Duration, n int) {
 
 // due reports whether an ACK has to go now.
 func (r *receiver) due(now time.Duration) bool {
-	return r.waiting && (now >= r.since+ackDelay || r.delivered-r.acked >= ackBytes)
+	return r.waiting && (now >= r.since+ackDelay || r.delivered-r.acked >= r.ackAfter)
 }
 
 // frame appends the ACK.

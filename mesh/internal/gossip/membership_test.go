@@ -8,6 +8,7 @@ import (
 
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/mesh/internal/gossip"
+	"github.com/serialspan/serialspan/mesh/internal/memnet"
 )
 
 func TestRestartWithNewerRecord(t *testing.T) {

@@ -172,6 +172,18 @@ func (n *Net) Forget(node identity.NodeID) {
 	n.drop(node, 0, fmt.Errorf("dial node %s: %w", node, errForgotten))
 }
 
+// Restarted closes the connections to a member because another process runs
+// there now: rounds begin anew, as they do on its side. Waiting dials start
+// afresh.
+func (n *Net) Restarted(node identity.NodeID) {
+	n.mu.Lock()
+	if p, ok := n.peers[node]; ok {
+		p.pair.attempted, p.pair.established = 0, 0
+	}
+	n.mu.Unlock()
+	n.drop(node, 0, nil)
+}
+
 // drop closes connections and abandons the dial under way, with the error that
 // its waiters get; nil lets them dial again.
 func (n *Net) drop(node identity.NodeID, age time.Duration, waiters error) {

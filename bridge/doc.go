@@ -1,0 +1,43 @@
+// Package bridge joins serial devices to those who use them: the Publisher is
+// the owner's side, the Attacher the consumer's. In between runs package
+// session on streams that somebody else dials and accepts; bridge knows
+// nothing of the mesh, and of the registry only its Device.
+//
+//	device ── Port ── device ── lease ── link ══ stream ══ link ── use ── attachment ── PTY, TCP client
+//	          └──────── Publisher ───────────┘             └────────── Attacher ─────┘   raw (console)
+//
+// # The way of a byte
+//
+// A direction has two goroutines on its way, one at each end, and no queue
+// between them while everybody keeps up:
+//
+//	reader of the port   Read ─▶ End.Write ─▶ End.Output ─▶ stream.Write
+//	reader of the stream stream.Read ─▶ Decode ─▶ End.Input ─▶ TryWrite to the PTY
+//
+// and the same from the PTY to the port. What the local side does not take at
+// once waits in the outlet's queue, which the session's window bounds, for a
+// goroutine that lives only as long as the queue is not empty. So a slow
+// reader stalls its own session and no other, and never the stream.
+// Acknowledgements go along with data; the timer and the stream's reader hand
+// theirs to a short-lived goroutine, because a reader that writes could wait
+// for another reader that writes.
+//
+// # Outages
+//
+//	stream breaks    consumer dials again at once, then after 50 ms .. 2 s or when Watch signals;
+//	                 both ends keep what is not acknowledged and resume by offsets
+//	hold is over     owner: the device is free; consumer: the application is hung up
+//	owner restarted  a new session begins; what was not acknowledged is a counted gap,
+//	                 told to the other end by a CONTROL, and never sent again
+//	device unplugged CLOSE 5; the consumer tries again for hold, as after a restart
+//	kicked           the consumer waits politely for hold, then hangs up; it stays polite
+//	                 until it is let in
+//
+// # Goroutines
+//
+// Publisher.Run has one per device (the port's reader), Publisher.Serve runs
+// on its caller's. Attacher.Run has one per attachment (a PTY's reader or a
+// listener), one per TCP client, and one per use (the stream's reader). A link
+// starts short ones to write and to drain; link.close and link.wait join
+// them. Everything ends with the context of Run, or of Serve.
+package bridge

@@ -1,0 +1,263 @@
+package bridge_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/registry"
+)
+
+func refusing() bridge.PublisherConfig {
+	return bridge.PublisherConfig{Rules: []bridge.Rule{{
+		Match: bridge.Match{VID: "0658"}, Busy: bridge.BusyRefuse,
+	}}}
+}
+
+func TestArbitration(t *testing.T) {
+	tests := []struct {
+		name   string
+		config bridge.PublisherConfig
+		take   bridge.Take
+		want   error // nil: the second gets the device
+	}{
+		{"kick, normal", bridge.PublisherConfig{}, bridge.TakeNormal, nil},
+		{"kick, polite", bridge.PublisherConfig{}, bridge.TakePolite, session.CodeBusy},
+		{"kick, force", bridge.PublisherConfig{}, bridge.TakeForce, nil},
+		{"refuse, normal", refusing(), bridge.TakeNormal, session.CodeBusy},
+		{"refuse, polite", refusing(), bridge.TakePolite, session.CodeBusy},
+		{"refuse, force", refusing(), bridge.TakeForce, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, test.config, zwave)
+				defer w.close()
+				first, second := w.consumer(1, 0), w.consumer(2, 0)
+				r := w.openRaw(first, "garage-zwave", bridge.TakeNormal)
+				defer r.Close()
+				other, err := second.attacher.OpenRaw(context.Background(), "garage-zwave", test.take)
+				if !errors.Is(err, test.want) {
+					t.Fatalf("%v, want %v", err, test.want)
+				}
+				holder := first
+				if err == nil {
+					holder = second
+					defer other.Close()
+				} else if !strings.Contains(err.Error(), first.id.Short()) {
+					t.Errorf("the refusal does not say who holds it: %v", err)
+				}
+				if d := w.device("garage-zwave"); d.State != registry.StateInUse || d.User != holder.id {
+					t.Errorf("%v, used by %v", d.State, d.User)
+				}
+			})
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := refusing()
+		config.Rules[0].Allow = []identity.NodeID{{1}}
+		w := newWorld(t, config, zwave)
+		defer w.close()
+		allowed, stranger := w.consumer(1, 0), w.consumer(2, 0)
+		for name, want := range map[string]error{
+			"garage-zwave": session.CodeRefused, "garage-zigbee": session.CodeNotFound, "nowhere": registry.ErrNotFound,
+		} {
+			if _, err := stranger.attacher.OpenRaw(context.Background(), name, bridge.TakeForce); !errors.Is(err, want) {
+				t.Errorf("open %q: %v, want %v", name, err, want)
+			}
+		}
+		_ = w.openRaw(allowed, "garage-zwave", bridge.TakeNormal).Close()
+	})
+}
+
+// TestKickedWaitsPolitely: who was kicked cannot kick back, and comes back by
+// itself when the holder releases.
+func TestKickedWaitsPolitely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{}, zwave)
+		defer w.close()
+		first, second := w.consumer(1, time.Minute), w.consumer(2, time.Minute)
+		one := w.openRaw(first, "garage-zwave", bridge.TakeNormal)
+		two := w.openRaw(second, "garage-zwave", bridge.TakeNormal)
+		time.Sleep(30 * time.Second)
+		if d := w.device("garage-zwave"); d.User != second.id {
+			t.Errorf("used by %v", d.User)
+		}
+		_ = two.Close()
+		time.Sleep(3 * time.Second)
+		if d := w.device("garage-zwave"); d.User != first.id {
+			t.Errorf("after the release used by %v, %v", d.User, d.State)
+		}
+		if _, err := one.Write([]byte("on")); err != nil {
+			t.Error(err)
+		}
+		if have, err := readExactly(readFunc(w.port(zwave.Path).toDevice.read), 2); err != nil || string(have) != "on" {
+			t.Errorf("%q, %v", have, err)
+		}
+		_ = one.Close()
+	})
+}
+
+func TestHoldExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{}, zwave)
+		defer w.close()
+		n := w.consumer(1, 0)
+		r := w.openRaw(n, "garage-zwave", bridge.TakeNormal)
+		w.set(func() { w.down = true })
+		began := time.Now()
+		w.cut()
+		time.Sleep(bridge.DefaultHold - time.Second)
+		if d := w.device("garage-zwave"); d.State != registry.StateInUse {
+			t.Errorf("released before hold: %v", d.State)
+		}
+		if _, err := r.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+			t.Errorf("read after hold: %v", err)
+		}
+		if took := time.Since(began); took < bridge.DefaultHold || took > bridge.DefaultHold+time.Second {
+			t.Errorf("hung up after %v", took)
+		}
+		time.Sleep(time.Second)
+		if d := w.device("garage-zwave"); d.State != registry.StateAvailable {
+			t.Errorf("not released after hold: %v", d.State)
+		}
+		_ = r.Close()
+	})
+}
+
+// TestSilentPeer: a stream that neither breaks nor carries anything is given
+// up, and the session goes on with another.
+func TestSilentPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{}, zwave)
+		defer w.close()
+		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+		time.Sleep(time.Hour) // an idle session lives on its pings
+		if s := w.publisher.Sessions(); len(s) != 1 || s[0].Resumed != 0 {
+			t.Errorf("after an idle hour: %+v", s)
+		}
+		w.freeze()
+		if _, err := r.Write([]byte("through")); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		have, err := readExactly(readFunc(w.port(zwave.Path).toDevice.read), 7)
+		if err != nil || string(have) != "through" {
+			t.Errorf("%q, %v", have, err)
+		}
+		if took := time.Since(began); took > session.DeadAfter+time.Second {
+			t.Errorf("took %v", took)
+		}
+		_ = r.Close()
+	})
+}
+
+// TestOwnerRestart: the new owner knows nothing of the session; what it may
+// not have delivered is a gap, told on both sides, and not sent again.
+func TestOwnerRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{}, zwave)
+		defer w.close()
+		n := w.consumer(1, 0)
+		r := w.openRaw(n, "garage-zwave", bridge.TakeNormal)
+		w.set(func() { w.down = true })
+		w.cut()
+		if _, err := r.Write([]byte("lost with the old owner")); err != nil {
+			t.Fatal(err)
+		}
+		w.restartOwner(bridge.PublisherConfig{})
+		w.set(func() { w.down = false })
+		w.changed()
+		time.Sleep(3 * time.Second)
+		if _, err := r.Write([]byte("new")); err != nil {
+			t.Fatal(err)
+		}
+		have, err := readExactly(readFunc(w.port(zwave.Path).toDevice.read), 3)
+		if err != nil || string(have) != "new" {
+			t.Errorf("%q, %v", have, err)
+		}
+		if s := w.publisher.Sessions(); len(s) != 1 || s[0].Lost != 23 {
+			t.Errorf("the owner was not told of 23 lost bytes: %+v", s)
+		}
+		_ = r.Close()
+		synctest.Wait()
+		if logs := w.logs(); !strings.Contains(logs, `msg="bytes of the device were lost" who="consumer 1" device=garage-zwave lost=0 unknown=true`) {
+			t.Errorf("the consumer was not told that there is a gap of unknown size")
+		}
+	})
+}
+
+// TestSlowReader: who does not read stalls itself only, and loses nothing.
+func TestSlowReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		zigbee := bridge.Candidate{Path: "/dev/ttyACM1", Hardware: registry.Hardware{VID: "1cf1", PID: "0030", Port: "1-2"}}
+		w := newWorld(t, bridge.PublisherConfig{Window: 8192}, zwave, zigbee)
+		defer w.close()
+		n := w.consumer(1, 0)
+		slow := w.openRaw(n, "garage-zwave", bridge.TakeNormal)
+		fast := w.openRaw(n, "garage-zigbee", bridge.TakeNormal)
+		data := noise(1, 1<<20)
+		w.running.Go(func() { _, _ = w.ports[zwave.Path].fromDevice.write(data) })
+		synctest.Wait() // everything between is full
+		other := noise(2, 1<<20)
+		w.running.Go(func() { _, _ = w.ports[zigbee.Path].fromDevice.write(other) })
+		began := time.Now()
+		if have, err := readExactly(fast, len(other)); err != nil || string(have) != string(other) {
+			t.Error("the fast session lost bytes", err)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("the fast session took %v", took)
+		}
+		time.Sleep(time.Minute) // the slow session's stream lives all the time
+		if have, err := readExactly(slow, len(data)); err != nil || string(have) != string(data) {
+			t.Error("the slow session lost bytes", err)
+		}
+		for _, s := range w.publisher.Sessions() {
+			if s.Resumed != 0 {
+				t.Errorf("%+v", s)
+			}
+		}
+		_ = slow.Close()
+		_ = fast.Close()
+	})
+}
+
+// TestNothingFromBefore: bytes of the device from before an open, or from the
+// session of somebody else, are not delivered.
+func TestNothingFromBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{}, zwave)
+		defer w.close()
+		port := w.port(zwave.Path)
+		if _, err := port.fromDevice.write([]byte("before")); err != nil {
+			t.Fatal(err)
+		}
+		first, second := w.consumer(1, 0), w.consumer(2, 0)
+		one := w.openRaw(first, "garage-zwave", bridge.TakeNormal)
+		if _, err := port.fromDevice.write([]byte("one")); err != nil {
+			t.Fatal(err)
+		}
+		if have, err := readExactly(one, 3); err != nil || string(have) != "one" {
+			t.Errorf("first got %q, %v", have, err)
+		}
+		two := w.openRaw(second, "garage-zwave", bridge.TakeNormal)
+		if _, err := port.fromDevice.write([]byte("two")); err != nil {
+			t.Fatal(err)
+		}
+		if have, err := readExactly(two, 3); err != nil || string(have) != "two" {
+			t.Errorf("second got %q, %v", have, err)
+		}
+		_ = one.Close()
+		_ = two.Close()
+	})
+}
