@@ -41,6 +41,7 @@ type world struct {
 	stuck   bool // dials succeed and nothing is ever answered
 	devices []registry.Device
 	opens   int
+	broken  error // of the next opens of ports
 	logged  bytes.Buffer
 }
 
@@ -118,11 +119,14 @@ func (w *world) logger(who string) *slog.Logger {
 func (w *world) open(spec bridge.PortSpec) (bridge.Port, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.opens++
+	if w.broken != nil {
+		return nil, w.broken
+	}
 	for _, c := range w.present {
 		if c.Path == spec.Path {
 			p := newMemPort()
 			w.ports[spec.Path] = p
-			w.opens++
 			return p, nil
 		}
 	}

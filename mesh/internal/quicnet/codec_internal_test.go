@@ -50,25 +50,27 @@ func FuzzHeader(f *testing.F) {
 }
 
 func FuzzRoundName(f *testing.F) {
-	for _, s := range []string{"1-1", "ff-0", "", "-", "1-2", "01-1", "FF-1", "10000000000000000-1", "1-1-1"} {
+	for _, s := range []string{"1-1-00000000", "ff-0-01020304", "", "--", "1-2-00000000", "01-1-00000000", "10000000000000000-1-00000000"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		round, floor, err := parseRoundName(s)
-		if err == nil && (roundName(round, floor) != s || floor > round) {
+		round, floor, of, err := parseRoundName(s)
+		if err == nil && (roundName(round, floor, of) != s || floor > round) {
 			t.Fatalf("%q was taken as %d-%d", s, round, floor)
 		}
 	})
 }
 
 func TestParseRoundName(t *testing.T) {
-	for s, want := range map[string][2]uint64{"1-0": {1, 0}, "ff-10": {255, 16}} {
-		if round, floor, err := parseRoundName(s); err != nil || round != want[0] || floor != want[1] {
-			t.Errorf("%q: %d-%d, %v", s, round, floor, err)
-		}
+	round, floor, of, err := parseRoundName("ff-10-0102030a")
+	if err != nil || round != 255 || floor != 16 || of != (tag{1, 2, 3, 10}) {
+		t.Errorf("%d-%d-%x, %v", round, floor, of, err)
 	}
-	for _, s := range []string{"", "1", "1-2", "01-1", "A-1", "+1-1", "1-1-1", "g-1"} {
-		if _, _, err := parseRoundName(s); err == nil {
+	for _, s := range []string{
+		"", "1-0", "1-2-00000000", "01-1-00000000", "A-1-00000000", "+1-1-00000000",
+		"1-1-1", "1-1-0000000A", "1-1-0000000g", "g-1-00000000", "1-1-00000000-1",
+	} {
+		if _, _, _, err := parseRoundName(s); err == nil {
 			t.Errorf("%q was taken", s)
 		}
 	}

@@ -124,18 +124,22 @@ func (n *Net) attempt(p *peer) *attempt {
 	}
 	a := &attempt{since: time.Now(), done: make(chan struct{})}
 	p.attempt = a
-	round, floor := p.pair.next()
-	n.wg.Go(func() { n.dial(p, a, round, floor) })
+	round, floor, of := p.pair.next()
+	n.wg.Go(func() { n.dial(p, a, round, floor, of.tag()) })
 	return a
 }
 
 // dial makes one connection.
-func (n *Net) dial(p *peer, a *attempt, round, floor uint64) {
+func (n *Net) dial(p *peer, a *attempt, round, floor uint64, of tag) {
 	config := pinned(n.tls, p.node)
-	config.ServerName = roundName(round, floor)
+	config.ServerName = roundName(round, floor, of)
 	conn, err := n.transport.Dial(n.runCtx, n.cfg.Addr(p.node), config, n.quic)
 	if err == nil {
-		n.adopt(n.newLink(conn, p.node, linkKey{round: round, floor: floor, dialer: n.self}), a)
+		l := n.newLink(conn, p.node, linkKey{round: round, floor: floor, dialer: n.self})
+		if l.key.instance.tag() != of {
+			l.key.floor = 0 // it is about a former process of the peer
+		}
+		n.adopt(l, a)
 		return
 	}
 	n.log.Debug("connection failed", "node", p.node, "round", round, "err", err)
@@ -172,17 +176,10 @@ func (n *Net) Forget(node identity.NodeID) {
 	n.drop(node, 0, fmt.Errorf("dial node %s: %w", node, errForgotten))
 }
 
-// Restarted closes the connections to a member because another process runs
-// there now: rounds begin anew, as they do on its side. Waiting dials start
-// afresh.
-func (n *Net) Restarted(node identity.NodeID) {
-	n.mu.Lock()
-	if p, ok := n.peers[node]; ok {
-		p.pair.attempted, p.pair.established = 0, 0
-	}
-	n.mu.Unlock()
-	n.drop(node, 0, nil)
-}
+// Restarted is Renew for a member that has restarted or has changed its
+// WireGuard key. Rounds go on: whether it is the same process shows in the
+// handshake only, and to one that is the same they must not go back.
+func (n *Net) Restarted(node identity.NodeID) { n.Renew(node) }
 
 // drop closes connections and abandons the dial under way, with the error that
 // its waiters get; nil lets them dial again.

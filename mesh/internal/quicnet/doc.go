@@ -20,9 +20,11 @@
 //     certificate. A connection from another instance of a peer means that the
 //     peer has restarted: everything older is closed.
 //   - the round: a counter per pair, carried in the server name of the TLS
-//     ClientHello as "<round>-<floor>" in hexadecimal. A dialer takes one more
-//     than the highest round it knows; floor says that it has given up every
-//     connection with a smaller round.
+//     ClientHello as "<round>-<floor>-<tag>" in hexadecimal. A dialer takes one
+//     more than the highest round it knows; floor says that it has given up
+//     every connection with a smaller round. tag is four bytes of the instance
+//     of the peer that the floor is about; another instance, whose rounds have
+//     begun anew, ignores the floor.
 //
 // Among live connections to one instance the highest round is used for new
 // streams; of equal rounds (both have dialed at once) that dialed by the

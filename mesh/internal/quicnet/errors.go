@@ -28,7 +28,7 @@ const (
 	connReplaced  quic.ApplicationErrorCode = 1 // another connection of the pair is used
 	connRenewed   quic.ApplicationErrorCode = 2 // Renew
 	connForgotten quic.ApplicationErrorCode = 3 // Forget
-	connBadRound  quic.ApplicationErrorCode = 4 // server name is not "<round>-<floor>"
+	connBadRound  quic.ApplicationErrorCode = 4 // server name is no round name
 )
 
 // tlsBadCertificate is the CRYPTO_ERROR (RFC 9001 section 4.8) of the alert

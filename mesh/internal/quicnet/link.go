@@ -45,11 +45,14 @@ func (n *Net) accepted(conn *quic.Conn) {
 		_ = conn.CloseWithError(connForgotten, "")
 		return
 	}
-	round, floor, err := parseRoundName(conn.ConnectionState().TLS.ServerName)
+	round, floor, of, err := parseRoundName(conn.ConnectionState().TLS.ServerName)
 	if err != nil {
 		n.log.Debug("connection refused", "node", node, "err", err)
 		_ = conn.CloseWithError(connBadRound, "")
 		return
+	}
+	if of != n.instance.tag() {
+		floor = 0 // it is about a former process of ours
 	}
 	n.adopt(n.newLink(conn, node, linkKey{round: round, floor: floor, dialer: node}), nil)
 }

@@ -10,7 +10,7 @@ const maxLinks = 6
 type linkKey struct {
 	instance instance
 	round    uint64
-	floor    uint64          // the dialer has given up connections below this round
+	floor    uint64          // the dialer has given up connections below this round; 0: of another instance
 	dialer   identity.NodeID // who dialed
 }
 
@@ -19,8 +19,9 @@ type linkKey struct {
 // guards it.
 type pair[L comparable] struct {
 	links       []entry[L] // in order of adoption
-	attempted   uint64     // highest round that we have dialed with
-	established uint64     // highest round of a connection that came about
+	attempted   uint64     // highest round that we have dialed with; never goes back
+	established uint64     // highest round of a connection to instance that came about
+	instance    instance   // of the last connection
 }
 
 type entry[L comparable] struct {
@@ -28,17 +29,21 @@ type entry[L comparable] struct {
 	key  linkKey
 }
 
-// next returns round and floor for a new dial. It is called when no connection
-// is left, so all rounds that came about before are given up.
-func (p *pair[L]) next() (round, floor uint64) {
+// next returns round and floor for a new dial, and the instance of the peer that
+// the floor is about. It is called when no connection is left, so all rounds
+// that came about before are given up.
+func (p *pair[L]) next() (round, floor uint64, of instance) {
 	p.attempted = max(p.attempted, p.established) + 1
-	return p.attempted, p.established + 1
+	return p.attempted, p.established + 1, p.instance
 }
 
 // adopt takes in a new connection. The connections that it returns have lost
 // and are no longer of the pair; the caller closes them. One of them may be
 // link itself, if there are too many.
 func (p *pair[L]) adopt(link L, key linkKey) (lost []L) {
+	if key.instance != p.instance {
+		p.instance, p.established = key.instance, 0
+	}
 	p.established = max(p.established, key.round)
 	kept := p.links[:0:0]
 	for _, e := range p.links {

@@ -65,17 +65,20 @@ func TestPairAdopt(t *testing.T) {
 
 func TestPairNextGivesUpWhatCameAbout(t *testing.T) {
 	var p pair[string]
-	if round, floor := p.next(); round != 1 || floor != 1 {
-		t.Errorf("first dial: %d-%d, want 1-1", round, floor)
+	check := func(when string, wantRound, wantFloor uint64, wantOf instance) {
+		t.Helper()
+		if round, floor, of := p.next(); round != wantRound || floor != wantFloor || of != wantOf {
+			t.Errorf("%s: %d-%d of %x, want %d-%d of %x", when, round, floor, of, wantRound, wantFloor, wantOf)
+		}
 	}
-	if round, floor := p.next(); round != 2 || floor != 1 {
-		t.Errorf("after a failure: %d-%d, want 2-1", round, floor)
-	}
-	p.adopt("a", linkKey{round: 7})
+	check("first dial", 1, 1, instance{})
+	check("after a failure", 2, 1, instance{})
+	p.adopt("a", linkKey{instance: instance{1}, round: 7})
 	p.remove("a")
-	if round, floor := p.next(); round != 8 || floor != 8 {
-		t.Errorf("after a connection of round 7: %d-%d, want 8-8", round, floor)
-	}
+	check("after a connection of round 7", 8, 8, instance{1})
+	p.adopt("b", linkKey{instance: instance{2}, round: 1})
+	p.remove("b")
+	check("after round 1 of a fresh instance", 9, 2, instance{2})
 }
 
 // TestPairsAgree: both sides choose the same connection, in whatever order each

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
@@ -132,26 +133,33 @@ func resetKey(id *identity.Identity) (*quic.StatelessResetKey, error) {
 	return (*quic.StatelessResetKey)(key), nil
 }
 
-// roundName is the server name that carries a connection's round and floor.
-func roundName(round, floor uint64) string {
-	return strconv.FormatUint(round, 16) + "-" + strconv.FormatUint(floor, 16)
+// tag is the part of an instance that a round name carries. It tells the few
+// last instances of one peer apart; nothing trusts it.
+type tag [4]byte
+
+func (i instance) tag() tag { return tag(i[4:8]) } // not the adjusted first byte
+
+// roundName is the server name that carries a connection's round and floor, and
+// which instance of the acceptor the floor is about.
+func roundName(round, floor uint64, of tag) string {
+	return fmt.Sprintf("%x-%x-%x", round, floor, of[:])
 }
 
 // parseRoundName reads roundName. A floor above the round is refused: the
 // dialer would have given up the connection that it makes.
-func parseRoundName(name string) (round, floor uint64, err error) {
-	r, f, ok := strings.Cut(name, "-")
-	if !ok {
-		return 0, 0, fmt.Errorf("parse round %q: no hyphen", name)
+func parseRoundName(name string) (round, floor uint64, of tag, err error) {
+	parts := strings.Split(name, "-")
+	if len(parts) != 3 || len(parts[2]) != hex.EncodedLen(len(of)) {
+		return 0, 0, tag{}, fmt.Errorf("parse round %q: want three parts", name)
 	}
-	if round, err = strconv.ParseUint(r, 16, 64); err != nil {
-		return 0, 0, fmt.Errorf("parse round %q: %w", name, err)
+	round, roundErr := strconv.ParseUint(parts[0], 16, 64)
+	floor, floorErr := strconv.ParseUint(parts[1], 16, 64)
+	_, tagErr := hex.Decode(of[:], []byte(parts[2]))
+	if err := errors.Join(roundErr, floorErr, tagErr); err != nil {
+		return 0, 0, tag{}, fmt.Errorf("parse round %q: %w", name, err)
 	}
-	if floor, err = strconv.ParseUint(f, 16, 64); err != nil {
-		return 0, 0, fmt.Errorf("parse round %q: %w", name, err)
+	if floor > round || roundName(round, floor, of) != name {
+		return 0, 0, tag{}, fmt.Errorf("parse round %q: not canonical", name)
 	}
-	if floor > round || roundName(round, floor) != name {
-		return 0, 0, fmt.Errorf("parse round %q: not canonical", name)
-	}
-	return round, floor, nil
+	return round, floor, of, nil
 }

@@ -1,0 +1,176 @@
+package bridge_test
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/registry"
+)
+
+func usb(path, vid, pid, serial, port string) bridge.Candidate {
+	return bridge.Candidate{Path: path, Hardware: registry.Hardware{VID: vid, PID: pid, Serial: serial, Port: port}}
+}
+
+// published lists what the registry was told, as "name kind path-or-port state".
+func (w *world) published() []string {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []string
+	for _, d := range w.devices {
+		all = append(all, fmt.Sprintf("%s %s %s%s %v", d.Name, d.Kind, d.Hardware.Path, d.Hardware.Port, d.State))
+	}
+	return all
+}
+
+func TestWhatIsPublished(t *testing.T) {
+	stick := usb("/dev/ttyACM0", "0658", "0200", "", "1-1")
+	twin := usb("/dev/ttyACM1", "0658", "0200", "", "1-2")
+	bridgeChip := usb("/dev/ttyUSB0", "10C4", "ea60", "abc", "1-3")
+	uart := bridge.Candidate{Path: "/dev/ttyS0"}
+	console := bridge.Candidate{Path: "/dev/ttyS1", Skip: "system console"}
+	all := []bridge.Candidate{stick, twin, bridgeChip, uart, console}
+	rule := func(m bridge.Match, name string) []bridge.Rule { return []bridge.Rule{{Match: m, Name: name}} }
+	tests := []struct {
+		name    string
+		publish bridge.Publish
+		rules   []bridge.Rule
+		there   []bridge.Candidate
+		want    []string
+	}{
+		{"known", bridge.PublishKnown, nil, all, []string{
+			"garage-zwave zwave 1-1 available", "garage-zwave-2 zwave 1-2 available"}},
+		{"listed, nothing listed", bridge.PublishListed, nil, all, nil},
+		{"all", bridge.PublishAll, nil, all, []string{
+			"garage-serial serial /dev/ttyS0 available", "garage-serial-2 serial 1-3 available",
+			"garage-zwave zwave 1-1 available", "garage-zwave-2 zwave 1-2 available"}},
+		{"by IDs, in any case", bridge.PublishListed, rule(bridge.Match{VID: "10c4", PID: "EA60"}, "lab"), all, []string{
+			"lab serial 1-3 available"}},
+		{"by port path", bridge.PublishListed, rule(bridge.Match{Port: "1-2"}, "{{.Node}}.{{.Kind}}"), all, []string{
+			"garage.zwave zwave 1-2 available"}},
+		{"by serial number, which differs", bridge.PublishListed, rule(bridge.Match{VID: "10c4", Serial: "abd"}, "lab"), all, nil},
+		{"by path", bridge.PublishListed, rule(bridge.Match{Path: "/dev/ttyS0"}, "generator"), all, []string{
+			"generator serial /dev/ttyS0 available"}},
+		{"the console is left alone", bridge.PublishListed, rule(bridge.Match{Port: "", VID: "", Interface: "", Serial: "", PID: "", Path: ""}, "x"), all, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, bridge.PublisherConfig{Publish: test.publish, Rules: test.rules}, test.there...)
+				defer w.close()
+				if have := w.published(); !reflect.DeepEqual(have, test.want) {
+					t.Errorf("published %q, want %q", have, test.want)
+				}
+			})
+		})
+	}
+}
+
+// TestReplug: an unplugged stick is away, its session ends; when it is back,
+// as another tty, it is opened again and the application goes on.
+func TestReplug(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{}, zwave)
+		defer w.close()
+		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+		w.set(func() { w.present = nil })
+		w.port(zwave.Path).unplug(errors.New("input/output error"))
+		time.Sleep(2 * time.Second)
+		if d := w.device("garage-zwave"); d.State != registry.StateAway {
+			t.Errorf("unplugged, yet %v", d.State)
+		}
+		moved := zwave
+		moved.Path = "/dev/ttyACM7"
+		w.set(func() { w.present = []bridge.Candidate{moved} })
+		time.Sleep(5 * time.Second)
+		if d := w.device("garage-zwave"); d.State != registry.StateInUse {
+			t.Errorf("plugged in again, yet %v", d.State)
+		}
+		if _, err := r.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if have, err := readExactly(readFunc(w.port(moved.Path).toDevice.read), 5); err != nil || string(have) != "hello" {
+			t.Errorf("%q, %v", have, err)
+		}
+		_ = r.Close()
+	})
+}
+
+func TestFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{}, zwave)
+		defer w.close()
+		port := w.port(zwave.Path)
+		w.set(func() { w.broken = errors.New("open port: permission denied") })
+		port.unplug(errors.New("input/output error"))
+		time.Sleep(time.Minute)
+		d := w.device("garage-zwave")
+		if d.State != registry.StateFault || !strings.Contains(d.Detail, "permission denied") {
+			t.Errorf("%v, %q", d.State, d.Detail)
+		}
+		if w.opens > 30 {
+			t.Errorf("%d opens in a minute", w.opens)
+		}
+		w.set(func() { w.broken = nil })
+		time.Sleep(10 * time.Second)
+		if d := w.device("garage-zwave"); d.State != registry.StateAvailable || d.Detail != "" {
+			t.Errorf("%v, %q", d.State, d.Detail)
+		}
+	})
+}
+
+// TestUpdate: devices that the rules leave alone keep their port and session.
+func TestUpdate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lab := usb("/dev/ttyUSB0", "10c4", "ea60", "abc", "1-3")
+		rules := []bridge.Rule{{Match: bridge.Match{VID: "10c4"}, Name: "lab"}}
+		w := newWorld(t, bridge.PublisherConfig{Rules: rules}, zwave, lab)
+		defer w.close()
+		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+		w.publisher.Update(nil)
+		want := []string{"garage-zwave zwave 1-1 in-use"}
+		if have := w.published(); !reflect.DeepEqual(have, want) {
+			t.Errorf("published %q, want %q", have, want)
+		}
+		rules[0].Name = "bench"
+		w.publisher.Update(rules)
+		want = []string{"bench serial 1-3 available", want[0]}
+		if have := w.published(); !reflect.DeepEqual(have, want) {
+			t.Errorf("published %q, want %q", have, want)
+		}
+		if w.opens != 3 {
+			t.Errorf("%d opens, want 3: two at first, one of bench", w.opens)
+		}
+		_ = r.Close()
+	})
+}
+
+func TestRuleCheck(t *testing.T) {
+	path := bridge.Match{Path: "/dev/ttyS0"}
+	tests := []struct {
+		name string
+		rule bridge.Rule
+		ok   bool
+	}{
+		{"path", bridge.Rule{Match: path}, true},
+		{"no match", bridge.Rule{Name: "x"}, false},
+		{"name that does not parse", bridge.Rule{Match: path, Name: "{{.Node"}, false},
+		{"name of unknown fields", bridge.Rule{Match: path, Name: "{{.Serial}}"}, false},
+		{"line settings", bridge.Rule{Match: path, Line: line.Settings{Baud: 9600, DataBits: 7, Parity: line.ParityEven}}, true},
+		{"half line settings", bridge.Rule{Match: path, Line: line.Settings{Baud: 9600}}, false},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			if err := test.rule.Check(); (err == nil) != test.ok {
+				t.Fatal(err)
+			}
+		})
+	}
+}
