@@ -1,7 +1,7 @@
 // Package registrysync keeps a registry in step with those of the other
-// members: it broadcasts what changes here, passes on broadcasts that bring
-// news, and compares digests over streams, because broadcasts get lost. It
-// knows members by NodeID and nothing of how streams and broadcasts travel.
+// members: it broadcasts what changes here, and compares digests over streams,
+// because broadcasts get lost. It knows members by NodeID and nothing of how
+// streams and broadcasts travel.
 //
 // It compares at the start, with new members, when a hint tells of a list that
 // was too large to broadcast, and every interval with a random member. What

@@ -1,7 +1,6 @@
 package registrysync
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -121,8 +120,9 @@ func (e *Engine) announce(sign func(now time.Duration) ([]registry.Message, erro
 	return err
 }
 
-// OnBroadcast takes a broadcast that arrived and passes it on if it is news.
-// It does not keep msg and does not block.
+// OnBroadcast takes a broadcast that arrived. The carrier brings it to all
+// members by itself, so it is not passed on. It does not keep msg and does not
+// block.
 func (e *Engine) OnBroadcast(msg []byte) {
 	merged, err := e.cfg.Registry.Merge(e.cfg.Now(), msg)
 	if err != nil {
@@ -132,14 +132,9 @@ func (e *Engine) OnBroadcast(msg []byte) {
 	switch merged.Outcome {
 	case registry.Foreign:
 		e.warnForeign()
-		return
 	case registry.Behind:
 		e.hint(merged.Owner)
-	case registry.Changed:
-	default:
-		return
 	}
-	e.cfg.Broadcast(merged.Topic, bytes.Clone(msg))
 }
 
 // MembersChanged tells that Peers returns something else. It does not block.
