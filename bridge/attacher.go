@@ -110,6 +110,8 @@ func (s Spec) check() error {
 		return errors.New("no device is named")
 	case (s.PTY == nil) == (s.TCP == ""):
 		return errors.New("want exactly one of a PTY and a TCP address")
+	case s.PTY != nil && s.PTY.Link == "":
+		return errors.New("no link is named for the PTY")
 	case s.Take > TakeForce:
 		return fmt.Errorf("take %d is not known", s.Take)
 	}
@@ -147,9 +149,11 @@ var ErrNoAttachment = errors.New("no such attachment")
 type Attacher struct {
 	config AttacherConfig
 
-	mu          sync.Mutex
-	ctx         context.Context // of Run; nil: not running
-	workers     *sync.WaitGroup // of Run
+	mu sync.Mutex
+	// child makes a context that ends with Run, workers are joined by it;
+	// both are nil while it does not run.
+	child       func() (context.Context, context.CancelFunc)
+	workers     *sync.WaitGroup
 	attachments map[string]*attachment
 }
 
@@ -163,18 +167,19 @@ func NewAttacher(config AttacherConfig) *Attacher {
 func (a *Attacher) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	a.mu.Lock()
-	if a.ctx != nil {
+	if a.child != nil {
 		a.mu.Unlock()
 		return errors.New("run attacher: it is running")
 	}
-	a.ctx, a.workers = ctx, &workers
+	a.child = func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
+	a.workers = &workers
 	for _, id := range sortedKeys(a.attachments) {
 		a.startLocked(a.attachments[id])
 	}
 	a.mu.Unlock()
 	<-ctx.Done()
 	a.mu.Lock()
-	a.ctx, a.workers = nil, nil
+	a.child, a.workers = nil, nil
 	a.mu.Unlock()
 	workers.Wait()
 	return nil
@@ -182,10 +187,11 @@ func (a *Attacher) Run(ctx context.Context) error {
 
 // startLocked runs the attachment on the workers of Run. mu is held.
 func (a *Attacher) startLocked(t *attachment) {
-	ctx, cancel := context.WithCancel(a.ctx)
-	t.cancel = cancel
+	ctx, cancel := a.child()
+	stopped := make(chan struct{})
+	t.cancel, t.stopped = cancel, stopped
 	a.workers.Go(func() {
-		defer close(t.stopped)
+		defer close(stopped)
 		defer cancel()
 		t.run(ctx)
 	})
@@ -220,17 +226,18 @@ func (a *Attacher) Attach(s Spec) (Status, error) {
 	}
 	t := newAttachment(a, s)
 	a.attachments[s.ID] = t
-	running := a.ctx != nil
+	running := a.child != nil
 	if running {
 		a.startLocked(t)
 	}
+	stopped := t.stopped
 	a.mu.Unlock()
 	if !running {
 		return t.status(), nil
 	}
 	select {
 	case <-t.ready:
-	case <-t.stopped:
+	case <-stopped:
 	}
 	if err := t.setupError(); err != nil {
 		_ = a.Detach(s.ID)
@@ -255,13 +262,15 @@ func (a *Attacher) Detach(id string) error {
 	a.mu.Lock()
 	t, ok := a.attachments[id]
 	delete(a.attachments, id)
-	a.mu.Unlock()
 	if !ok {
+		a.mu.Unlock()
 		return fmt.Errorf("detach %q: %w", id, ErrNoAttachment)
 	}
-	if t.cancel != nil {
-		t.cancel()
-		<-t.stopped
+	cancel, stopped := t.cancel, t.stopped
+	a.mu.Unlock()
+	if cancel != nil {
+		cancel()
+		<-stopped
 	}
 	return nil
 }
@@ -290,7 +299,7 @@ func (a *Attacher) Statuses() []Status {
 // moment to be delivered.
 func (a *Attacher) OpenRaw(ctx context.Context, device string, take Take) (io.ReadWriteCloser, error) {
 	a.mu.Lock()
-	if a.ctx == nil {
+	if a.child == nil {
 		a.mu.Unlock()
 		return nil, fmt.Errorf("open %q: %w", device, ErrNotRunning)
 	}
@@ -298,12 +307,15 @@ func (a *Attacher) OpenRaw(ctx context.Context, device string, take Take) (io.Re
 		a.mu.Unlock()
 		return nil, fmt.Errorf("open %q: %w", device, err)
 	}
-	runCtx, workers := a.ctx, a.workers
+	runCtx, release := a.child()
 	r := newRaw()
 	log := a.config.Logger.With("device", device)
 	r.use = newUse(&a.config, log, device, "console", rawSink{r}, &right{take: take.wire()})
 	r.use.eager = true
-	r.use.start(runCtx, workers, r.ended)
+	r.use.start(runCtx, a.workers, func(err error) {
+		release()
+		r.ended(err)
+	})
 	a.mu.Unlock()
 	stop := context.AfterFunc(ctx, func() { r.use.cancel(context.Cause(ctx)) })
 	_, err := r.use.session()

@@ -58,9 +58,9 @@ type attachment struct {
 	log      *slog.Logger
 	spec     Spec
 	right    *right
-	cancel   context.CancelFunc
-	ready    chan struct{} // closed after the first attempt to set up
-	stopped  chan struct{} // closed at the end of run
+	cancel   context.CancelFunc // nil: not started; guarded by Attacher.mu, like stopped
+	stopped  chan struct{}      // closed at the end of run
+	ready    chan struct{}      // closed after the first attempt to set up
 
 	mu     sync.Mutex
 	where  string
@@ -82,7 +82,7 @@ const (
 func newAttachment(a *Attacher, s Spec) *attachment {
 	return &attachment{
 		attacher: a, log: a.config.Logger.With("attachment", s.ID, "device", s.Device), spec: s,
-		right: &right{take: s.Take.wire()}, ready: make(chan struct{}), stopped: make(chan struct{}),
+		right: &right{take: s.Take.wire()}, ready: make(chan struct{}),
 		where: s.where(), since: time.Now(),
 	}
 }
@@ -178,12 +178,6 @@ func (t *attachment) status() Status {
 	}
 	s.Age = time.Since(t.since)
 	return s
-}
-
-func (r *right) isKicked() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.kicked
 }
 
 // current returns the present session and its owner, or zero values.

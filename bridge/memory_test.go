@@ -22,6 +22,7 @@ type queue struct {
 	left       int   // bytes until the queue breaks; 0: never
 	err        error // after close: what both sides get
 	frozen     bool  // takes bytes and gives none
+	deaf       bool  // frozen, and its reader does not learn of the end either
 	readUntil  deadline
 	writeUntil deadline
 }
@@ -75,7 +76,7 @@ func (q *queue) read(p []byte) (int, error) {
 			q.buf = append(q.buf[:0], q.buf[n:]...)
 			q.changed.Broadcast()
 			return n, nil
-		case q.err != nil:
+		case q.err != nil && (!q.deaf || q.err == net.ErrClosed):
 			return 0, q.err
 		case q.readUntil.passed:
 			return 0, os.ErrDeadlineExceeded
@@ -128,7 +129,7 @@ func (q *queue) write(p []byte) (int, error) {
 func (q *queue) close(err error, drop bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.err == nil {
+	if q.err == nil || err == net.ErrClosed {
 		q.err = err
 	}
 	if drop {
@@ -140,6 +141,12 @@ func (q *queue) close(err error, drop bool) {
 		}
 	}
 	q.changed.Broadcast()
+}
+
+func (q *queue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.buf)
 }
 
 func (q *queue) freeze() {
@@ -158,7 +165,6 @@ func (q *queue) clear() {
 // memStream is one end of an in-memory session stream.
 type memStream struct {
 	in, out *queue
-	once    sync.Once
 }
 
 var errCut = errors.New("the path is cut")

@@ -1,6 +1,7 @@
 package bridge_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -162,6 +163,48 @@ func TestSilentPeer(t *testing.T) {
 	})
 }
 
+// TestConsumerNoticesFirst: the consumer comes back on a new stream while the
+// owner still believes in the old one.
+func TestConsumerNoticesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, refusing(), zwave)
+		defer w.close()
+		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+		port := w.port(zwave.Path)
+		for range 5 {
+			w.set(func() {
+				s := w.streams[len(w.streams)-1]
+				s.out.mu.Lock()
+				s.out.frozen, s.out.deaf = true, true
+				s.out.mu.Unlock()
+			})
+			if _, err := r.Write([]byte("down")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := port.fromDevice.write([]byte("up")); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			w.set(func() { w.streams[len(w.streams)-1].in.close(errCut, true) })
+			began := time.Now()
+			if have, err := readExactly(r, 2); err != nil || string(have) != "up" {
+				t.Errorf("application got %q, %v", have, err)
+			}
+			if have, err := readExactly(readFunc(port.toDevice.read), 4); err != nil || string(have) != "down" {
+				t.Errorf("device got %q, %v", have, err)
+			}
+			if took := time.Since(began); took > 100*time.Millisecond {
+				t.Errorf("took %v", took)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		if s := w.publisher.Sessions(); len(s) != 1 || s[0].Resumed != 5 || s[0].Lost != 0 {
+			t.Errorf("%+v", s)
+		}
+		_ = r.Close()
+	})
+}
+
 // TestOwnerRestart: the new owner knows nothing of the session; what it may
 // not have delivered is a gap, told on both sides, and not sent again.
 func TestOwnerRestart(t *testing.T) {
@@ -260,4 +303,68 @@ func TestNothingFromBefore(t *testing.T) {
 		_ = one.Close()
 		_ = two.Close()
 	})
+}
+
+// TestServeRefusesJunk: whoever does not keep to the protocol is told so, and
+// nothing of it reaches a device.
+func TestServeRefusesJunk(t *testing.T) {
+	open, err := session.AppendOpen(nil, session.Open{
+		Protocol: session.Protocol, Device: "garage-zwave", ID: session.ID{1}, Take: session.TakeNormal, Window: 1000,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hole := append([]byte{byte(session.TypeData), 0, 9}, 0, 0, 0, 0, 0, 0, 0, 77, 'x')
+	tests := []struct {
+		name  string
+		bytes []byte
+		want  session.Code
+	}{
+		{"no frame", []byte("GET / HTTP/1.1\r\n"), session.CodeProtocol},
+		{"DATA first", hole, session.CodeProtocol},
+		{"an unknown device", bytes.Replace(open, []byte("zwave"), []byte("zwavf"), 1), session.CodeNotFound},
+		{"a hole in the data", append(bytes.Clone(open), hole...), session.CodeProtocol},
+		{"a second OPEN", append(bytes.Clone(open), open...), session.CodeProtocol},
+		{"nothing", nil, session.CodeProtocol},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, bridge.PublisherConfig{}, zwave)
+				defer w.close()
+				port := w.port(zwave.Path)
+				a, b := newStreamPair(65536)
+				served := make(chan error, 1)
+				w.running.Go(func() { served <- w.publisher.Serve(w.ownerCtx, b, identity.NodeID{1}) })
+				if _, err := a.Write(test.bytes); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-served; err == nil {
+					t.Error("served without an error")
+				}
+				all, _ := io.ReadAll(a)
+				var closed *session.CloseError
+				for len(all) > 0 {
+					f, n, err := session.Decode(all)
+					if err != nil || n == 0 {
+						t.Fatalf("%x, %v", all, err)
+					}
+					if all = all[n:]; f.Type == session.TypeClose {
+						if closed, err = session.ParseClose(f.Payload); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				if !errors.Is(closed, test.want) {
+					t.Errorf("told %v, want %v", closed, test.want)
+				}
+				if n := port.toDevice.len(); n != 0 {
+					t.Errorf("%d bytes reached the device", n)
+				}
+				if d := w.device("garage-zwave"); d.State != registry.StateAvailable {
+					t.Errorf("the device is %v", d.State)
+				}
+			})
+		})
+	}
 }

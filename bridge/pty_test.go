@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
@@ -21,7 +23,7 @@ import (
 // bench is a simulated stick on a real PTY, published as "lab", and an
 // Attacher, in real time.
 type bench struct {
-	t         *testing.T
+	t         testing.TB
 	stick     io.ReadWriteCloser
 	publisher *bridge.Publisher
 	attacher  *bridge.Attacher
@@ -29,9 +31,10 @@ type bench struct {
 
 	mu      sync.Mutex
 	streams []*memStream
+	down    bool
 }
 
-func newBench(t *testing.T) *bench {
+func newBench(t testing.TB, hold time.Duration) *bench {
 	stick, path, err := bridge.OpenSimulatedPTY()
 	if err != nil {
 		t.Fatal(err)
@@ -49,12 +52,16 @@ func newBench(t *testing.T) *bench {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	b.attacher = bridge.NewAttacher(bridge.AttacherConfig{
+		Hold:    hold,
 		Resolve: func(string) (bridge.Target, error) { return bridge.Target{Owner: owner, Device: "lab"}, nil },
 		Dial: func(context.Context, identity.NodeID) (net.Conn, error) {
 			x, y := newStreamPair(65536)
 			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.down {
+				return nil, errCut
+			}
 			b.streams = append(b.streams, x)
-			b.mu.Unlock()
 			running.Go(func() { _ = b.publisher.Serve(ctx, y, owner) })
 			return x, nil
 		},
@@ -110,9 +117,16 @@ func (b *bench) await(want registry.State) {
 	}
 }
 
-func (b *bench) cut() {
+func (b *bench) cut() { b.reach(true, true) }
+
+// reach says whether dials succeed, and may break the streams.
+func (b *bench) reach(up, cut bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.down = !up
+	if !cut {
+		return
+	}
 	for _, s := range b.streams {
 		s.cut()
 	}
@@ -120,7 +134,7 @@ func (b *bench) cut() {
 }
 
 // openTTY opens a tty as an application does: raw is what the PTY is already.
-func openTTY(t *testing.T, path string) *os.File {
+func openTTY(t testing.TB, path string) *os.File {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -162,7 +176,7 @@ func exchange(t *testing.T, a, b io.ReadWriter, fromA, fromB []byte, while func(
 }
 
 func TestPTYBothWays(t *testing.T) {
-	b := newBench(t)
+	b := newBench(t, 0)
 	link := filepath.Join(t.TempDir(), "tty")
 	s, err := b.attacher.Attach(bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: link}})
 	if err != nil || s.Where != link {
@@ -216,7 +230,7 @@ func (b *bench) resumed() {
 }
 
 func TestTCPBothWays(t *testing.T) {
-	b := newBench(t)
+	b := newBench(t, 0)
 	s, err := b.attacher.Attach(bridge.Spec{Device: "lab", TCP: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
@@ -248,4 +262,113 @@ func TestTCPBothWays(t *testing.T) {
 		t.Errorf("%q, %v", have, err)
 	}
 	b.await(registry.StateAvailable)
+}
+
+// TestPTYHangUp: after hold the application is hung up; the link leads to a
+// new terminal that works.
+func TestPTYHangUp(t *testing.T) {
+	b := newBench(t, 200*time.Millisecond)
+	link := filepath.Join(t.TempDir(), "tty")
+	if _, err := b.attacher.Attach(bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: link}}); err != nil {
+		t.Fatal(err)
+	}
+	app := openTTY(t, link)
+	b.await(registry.StateInUse)
+	exchange(t, app, b.stick, []byte("to"), []byte("fro"), func() {})
+	b.reach(false, true)
+	if n, err := app.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("after hold the application read %d bytes, %v", n, err)
+	}
+	_ = app.Close()
+	b.reach(true, false)
+	b.eventually("a new terminal stands", func() bool {
+		_, err := os.Stat(link)
+		return err == nil && b.attacher.Statuses()[0].State == bridge.AttachmentWaiting
+	})
+	app = openTTY(t, link)
+	b.eventually("session is on", func() bool { return b.attacher.Statuses()[0].State == bridge.AttachmentConnected })
+	exchange(t, app, b.stick, []byte("to"), []byte("fro"), func() {})
+	_ = app.Close()
+}
+
+// TestPTYLineSettings: what the application sets on its terminal, the device's
+// tty gets, after the bytes before it; a later session begins with it.
+func TestPTYLineSettings(t *testing.T) {
+	b := newBench(t, 0)
+	link := filepath.Join(t.TempDir(), "tty")
+	if _, err := b.attacher.Attach(bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: link}}); err != nil {
+		t.Fatal(err)
+	}
+	inForce := func() string {
+		if s := b.publisher.Sessions(); len(s) == 1 {
+			return s[0].Line.String()
+		}
+		return "no session"
+	}
+	app := openTTY(t, link)
+	b.eventually("the default", func() bool { return inForce() == "115200n81" })
+	setBaud(t, app, 250000)
+	b.eventually("250000", func() bool { return inForce() == "250000n81" })
+	exchange(t, app, b.stick, everyByte(1, 5000), everyByte(2, 5000), func() { setBaud(t, app, 57600) })
+	b.eventually("57600", func() bool { return inForce() == "57600n81" })
+	_ = app.Close()
+	b.eventually("released", func() bool { return inForce() == "no session" })
+	app = openTTY(t, link)
+	b.eventually("57600 again", func() bool { return inForce() == "57600n81" })
+	_ = app.Close()
+}
+
+func setBaud(t testing.TB, tty *os.File, baud uint32) {
+	t.Helper()
+	raw, err := tty.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var setErr error
+	err = raw.Control(func(fd uintptr) {
+		var s *unix.Termios
+		if s, setErr = unix.IoctlGetTermios(int(fd), unix.TCGETS2); setErr != nil {
+			return
+		}
+		s.Cflag = s.Cflag&^unix.CBAUD | unix.BOTHER
+		s.Ispeed, s.Ospeed = baud, baud
+		setErr = unix.IoctlSetTermios(int(fd), unix.TCSETS2, s)
+	})
+	if err := errors.Join(err, setErr); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// BenchmarkPTYPingPong is a 16-byte round trip through a PTY, both ends of a
+// session on an in-memory stream, and the stick's PTY.
+func BenchmarkPTYPingPong(bench *testing.B) {
+	b := newBench(bench, 0)
+	link := filepath.Join(bench.TempDir(), "tty")
+	if _, err := b.attacher.Attach(bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: link}}); err != nil {
+		bench.Fatal(err)
+	}
+	app := openTTY(bench, link)
+	b.await(registry.StateInUse)
+	go func() {
+		buf := make([]byte, 16)
+		for {
+			if _, err := io.ReadFull(b.stick, buf); err != nil {
+				return
+			}
+			if _, err := b.stick.Write(buf); err != nil {
+				return
+			}
+		}
+	}()
+	buf := make([]byte, 16)
+	bench.ReportAllocs()
+	for bench.Loop() {
+		if _, err := app.Write(buf); err != nil {
+			bench.Fatal(err)
+		}
+		if _, err := io.ReadFull(app, buf); err != nil {
+			bench.Fatal(err)
+		}
+	}
+	_ = app.Close()
 }

@@ -110,7 +110,8 @@ type Publisher struct {
 	mu      sync.Mutex
 	rules   []Rule
 	seen    map[string]Candidate // by key, as last discovered
-	names   map[string]string    // given to a key, for the life of the process
+	names   map[string]given     // by key, for the life of the process
+	twins   map[string]bool      // keys that two sticks had at once: one serial number
 	devices map[string]*device   // by name
 	graves  graves
 }
@@ -119,9 +120,9 @@ type Publisher struct {
 func NewPublisher(config PublisherConfig) *Publisher {
 	config = config.withDefaults()
 	return &Publisher{
-		config: config, log: config.Logger, rules: config.Rules,
+		config: config, log: config.Logger, rules: slices.Clone(config.Rules),
 		dirty: make(chan struct{}, 1), rescan: make(chan struct{}, 1),
-		seen: map[string]Candidate{}, names: map[string]string{}, devices: map[string]*device{},
+		seen: map[string]Candidate{}, names: map[string]given{}, twins: map[string]bool{}, devices: map[string]*device{},
 	}
 }
 
@@ -218,12 +219,18 @@ func (p *Publisher) reconcile(ctx context.Context, running *sync.WaitGroup) stri
 func (p *Publisher) wanted(candidates []Candidate) map[string]want {
 	present := map[string]bool{}
 	add := func(c Candidate) {
-		k := key(c)
-		if present[k] { // two sticks with one serial number
-			k += ":port:" + c.Hardware.Port + ":" + c.Path
-		}
+		k := p.keyOf(c)
 		present[k] = true
 		p.seen[k] = c
+	}
+	count := map[string]int{}
+	for _, c := range candidates {
+		k := key(c)
+		if count[k]++; count[k] == 2 && !p.twins[k] {
+			p.twins[k] = true
+			delete(p.names, k) // the first by port takes the name again
+			delete(p.seen, k)
+		}
 	}
 	candidates = slices.Clone(candidates)
 	slices.SortFunc(candidates, func(a, b Candidate) int {
@@ -253,6 +260,16 @@ func (p *Publisher) wanted(candidates []Candidate) map[string]want {
 		wanted[name] = want{name: name, kind: kind, rule: rule, candidate: c, present: present[k]}
 	}
 	return wanted
+}
+
+// keyOf tells sticks of one serial number apart by their port, once two were
+// seen. mu is held.
+func (p *Publisher) keyOf(c Candidate) string {
+	k := key(c)
+	if p.twins[k] {
+		k += ":port:" + c.Hardware.Port
+	}
+	return k
 }
 
 // choose tells whether and how c is published. mu is held.
@@ -286,22 +303,26 @@ func (p *Publisher) nameFor(k string, rule Rule, kind string) (string, error) {
 		return "", err
 	}
 	base = tidyName(base)
-	taken := map[string]bool{}
-	for other, name := range p.names {
-		if other != k {
-			taken[name] = true
-		}
+	had := p.names[k]
+	if had.base == base {
+		return had.name, nil
 	}
-	if had := p.names[k]; had == base || strings.HasPrefix(had, base+"-") {
-		return had, nil
+	taken := map[string]bool{}
+	for other, g := range p.names {
+		if other != k {
+			taken[g.name] = true
+		}
 	}
 	name := base
 	for n := 2; taken[name]; n++ {
 		name = fmt.Sprintf("%s-%d", base, n)
 	}
-	p.names[k] = name
+	p.names[k] = given{base, name}
 	return name, nil
 }
+
+// given is a name and what the rule said.
+type given struct{ base, name string }
 
 // tidyName replaces what the registry does not take in a name.
 func tidyName(name string) string {

@@ -139,16 +139,51 @@ func TestUpdate(t *testing.T) {
 		if have := w.published(); !reflect.DeepEqual(have, want) {
 			t.Errorf("published %q, want %q", have, want)
 		}
+		rules[0].Name = "lab-2"
+		w.publisher.Update(rules)
+		if have := w.published(); len(have) != 2 || have[1] != "lab-2 serial 1-3 available" {
+			t.Errorf("published %q", have)
+		}
+		rules[0].Name = "lab"
+		w.publisher.Update(rules)
+		if have := w.published(); len(have) != 2 || have[1] != "lab serial 1-3 available" {
+			t.Errorf("published %q", have)
+		}
 		rules[0].Name = "bench"
 		w.publisher.Update(rules)
 		want = []string{"bench serial 1-3 available", want[0]}
 		if have := w.published(); !reflect.DeepEqual(have, want) {
 			t.Errorf("published %q, want %q", have, want)
 		}
-		if w.opens != 3 {
-			t.Errorf("%d opens, want 3: two at first, one of bench", w.opens)
+		if w.opens != 5 {
+			t.Errorf("%d opens, want 5: two at first, and one for each name", w.opens)
 		}
 		_ = r.Close()
+	})
+}
+
+// TestTwins: sticks of one serial number keep their names by their ports,
+// also when one of them is unplugged.
+func TestTwins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := usb("/dev/ttyUSB0", "10c4", "ea60", "0001", "1-1"), usb("/dev/ttyUSB1", "10c4", "ea60", "0001", "1-2")
+		rules := []bridge.Rule{{Match: bridge.Match{VID: "10c4"}, Name: "meter"}}
+		w := newWorld(t, bridge.PublisherConfig{Rules: rules}, a)
+		defer w.close()
+		for _, step := range []struct {
+			there []bridge.Candidate
+			want  []string
+		}{
+			{[]bridge.Candidate{a, b}, []string{"meter serial 1-1 available", "meter-2 serial 1-2 available"}},
+			{[]bridge.Candidate{b}, []string{"meter serial 1-1 away", "meter-2 serial 1-2 available"}},
+			{[]bridge.Candidate{b, a}, []string{"meter serial 1-1 available", "meter-2 serial 1-2 available"}},
+		} {
+			w.set(func() { w.present = step.there })
+			time.Sleep(2 * time.Second)
+			if have := w.published(); !reflect.DeepEqual(have, step.want) {
+				t.Errorf("published %q, want %q", have, step.want)
+			}
+		}
 	})
 }
 

@@ -65,51 +65,6 @@ type use struct {
 	done    chan struct{}
 }
 
-// totals count over all sessions of a use or an attachment.
-type totals struct {
-	sent, received uint64
-	resumed, gaps  int
-	lost           uint64
-}
-
-func (t *totals) add(o totals) {
-	t.sent += o.sent
-	t.received += o.received
-	t.resumed += o.resumed
-	t.gaps += o.gaps
-	t.lost += o.lost
-}
-
-// right is what an attachment may do to get its device. It outlives uses: who
-// was kicked stays polite until it is let in again, and force counts once.
-type right struct {
-	mu     sync.Mutex
-	take   session.Take
-	kicked bool
-}
-
-func (r *right) now() session.Take {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.kicked {
-		return session.TakePolite
-	}
-	return r.take
-}
-
-func (r *right) lose() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.kicked = true
-}
-
-func (r *right) granted() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.kicked = false
-	r.take = min(r.take, session.TakeNormal)
-}
-
 func newUse(config *AttacherConfig, log *slog.Logger, device, kind string, to sink, r *right) *use {
 	u := &use{config: config, log: log, device: device, kind: kind, to: to, right: r, done: make(chan struct{})}
 	u.changed = sync.NewCond(&u.mu)
@@ -199,6 +154,9 @@ func (u *use) once(dialCtx, ctx context.Context) (lasted time.Duration, err erro
 	stop := context.AfterFunc(ctx, func() { u.drop(session.CloseError{Code: session.CodeNormal}) })
 	defer stop()
 	err = l.serve(conn, frames)
+	if ctx.Err() == nil && !isClose(err) {
+		u.log.Info("stream to the device broke, session is held", "session", l.id, "err", err)
+	}
 	return max(time.Since(began), 1), err
 }
 
@@ -252,6 +210,7 @@ func (u *use) isEagerFor(err error) bool {
 // AttacherConfig.Resolve returned.
 type TargetError struct{ Err error }
 
+// Error returns the text of the cause.
 func (e *TargetError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause.

@@ -67,6 +67,7 @@ func (m *Mesh) controlLoop(ctx context.Context) {
 			m.controls.Put(c)
 		case <-expire.C:
 			m.joining.silent(m.join.Expire(m.now()))
+			m.removeIdle(idleAfter)
 			look = false
 		case <-m.signals.wake:
 		case <-timer.C:
@@ -85,7 +86,8 @@ func (m *Mesh) look() time.Duration {
 	m.do(func() {
 		now := m.now()
 		for id := range handshakes {
-			m.apply(m.peering.AskHandshake(now, id))
+			// Of a pair the smaller NodeID initiates; the larger one asks.
+			m.apply(m.peering.Announce(now, id, m.self.Compare(id) > 0))
 		}
 		for id := range paths {
 			m.apply(m.peering.Want(now, id))
@@ -220,5 +222,30 @@ func (m *Mesh) usePeer(id identity.NodeID) bool {
 		return false
 	}
 	m.peering.SetCandidates(id, record.Endpoints)
+	if s := m.peering.Status(id); !s.Route.IsZero() {
+		m.tunnel.SetRoute(id, s.Route) // it was a peer before, see removeIdle
+	}
+	m.added[id] = m.now()
 	return true
+}
+
+// idleAfter is how long nothing may go to or come from a peer before it is
+// removed: longer than any WireGuard session lives without traffic (180 s), so
+// that no side is left with one that the other has forgotten.
+const idleAfter = 5 * time.Minute
+
+// removeIdle removes the WireGuard peers that have no session and were silent
+// for so long. What peering knows of their paths stays.
+func (m *Mesh) removeIdle(after time.Duration) {
+	m.do(func() {
+		for _, id := range m.tunnel.Peers() {
+			sent, heard := m.tunnel.Activity(id)
+			if m.sessions[id] > 0 || m.now()-max(sent, heard, m.added[id]) < after {
+				continue
+			}
+			m.tunnel.RemovePeer(id)
+			delete(m.added, id)
+			m.log.Debug("idle peer removed", "node", id.Short())
+		}
+	})
 }

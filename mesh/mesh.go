@@ -64,9 +64,10 @@ type Mesh struct {
 
 	mu       sync.Mutex // guards what follows
 	peering  *peering.Machine
-	senders  map[probe.Sender]identity.NodeID // of every record in the roster
-	pairs    map[identity.NodeID]*probe.Pair  // of members probed or heard
-	sessions map[identity.NodeID]int          // open streams, for peering
+	senders  map[probe.Sender]identity.NodeID  // of every record in the roster
+	pairs    map[identity.NodeID]*probe.Pair   // of members probed or heard
+	sessions map[identity.NodeID]int           // open streams, for peering
+	added    map[identity.NodeID]time.Duration // when each became a peer of the tunnel
 	own      roster.OwnEpoch
 	record   roster.Record // ours, as last signed
 	seen     []netip.AddrPort
@@ -98,6 +99,7 @@ func New(cfg Config) (*Mesh, error) {
 		senders:  make(map[probe.Sender]identity.NodeID),
 		pairs:    make(map[identity.NodeID]*probe.Pair),
 		sessions: make(map[identity.NodeID]int),
+		added:    make(map[identity.NodeID]time.Duration),
 	}
 	m.signals.init()
 	m.joining.init(cfg.Join)
@@ -158,11 +160,11 @@ func (m *Mesh) assemble(id *identity.Identity) error {
 		Deliver: func(from identity.NodeID, kind byte, payload []byte) {
 			m.plane.Deliver(from, plane.Kind(kind), payload)
 		},
-		Control:       m.takeControl,
-		WantPath:      m.signals.wantPath,
-		WantHandshake: m.signals.wantHandshake,
-		Now:           m.now,
-		Logger:        m.log,
+		Control:     m.takeControl,
+		WantPath:    m.signals.wantPath,
+		Handshaking: m.signals.handshaking,
+		Now:         m.now,
+		Logger:      m.log,
 	})
 	m.plane = plane.New(plane.Config{Self: m.self, Send: m.send})
 	var err error

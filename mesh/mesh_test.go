@@ -253,6 +253,18 @@ func TestJoinOverLossyLink(t *testing.T) {
 	})
 }
 
+// A mesh that is cut apart for long has no WireGuard peers left.
+func TestPeersOfTheDeadAreRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := meshtest.New(t, lan)
+		a := net.Start("a", meshtest.Options{})
+		b := net.Start("b", meshtest.Options{Join: []*meshtest.Node{a}})
+		net.WaitFor(2*time.Second, "both to see each other", allAlive(a, b))
+		b.Crash()
+		net.WaitFor(15*time.Minute, "a to remove its peer", func() bool { return a.Peers() == 0 })
+	})
+}
+
 // The mesh heals after a cut that lasted long enough for both halves to have
 // given the other up.
 func TestPartitionHeals(t *testing.T) {
@@ -311,5 +323,25 @@ func TestRestoredStateDirectoryJumpsAhead(t *testing.T) {
 			m, _ := hub.Member(edge)
 			return m.Epoch > before.Epoch && m.State == mesh.Alive
 		})
+	})
+}
+
+// Once the idle WireGuard peers were removed on both sides, the first byte from
+// either side is there at once all the same.
+func TestIdlePeersAreRemovedAndComeBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := meshtest.New(t, lan)
+		chat := meshtest.Options{Protocols: []string{"chat/1"}}
+		a := net.Start("a", chat)
+		chat.Join = []*meshtest.Node{a}
+		b := net.Start("b", chat)
+		net.WaitFor(2*time.Second, "both to see each other", allAlive(a, b))
+		for _, pair := range [][2]*meshtest.Node{{a, b}, {b, a}, {a, b}, {b, a}} {
+			a.RemoveIdlePeers()
+			b.RemoveIdlePeers()
+			if first := say(t, pair[0], pair[1]); first > 250*time.Millisecond {
+				t.Errorf("first byte from %s after the peers were removed took %v", pair[0].Name, first)
+			}
+		}
 	})
 }

@@ -32,7 +32,7 @@ func (s *signals) wantPath(id identity.NodeID) {
 	}
 }
 
-func (s *signals) wantHandshake(id identity.NodeID) {
+func (s *signals) handshaking(id identity.NodeID) {
 	s.mu.Lock()
 	s.handshakes[id] = struct{}{}
 	s.mu.Unlock()

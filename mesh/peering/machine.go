@@ -20,7 +20,7 @@ const (
 	deadAfter = 3
 	// wantedFor: a search goes on this long after the last Want.
 	wantedFor = time.Minute
-	// askFor: probes ask for a handshake this long after AskHandshake; then
+	// askFor: probes ask for a handshake this long after Announce; then
 	// the asker initiates itself.
 	askFor = 2 * time.Second
 	// probeLife: an answer later than this counts no more.
@@ -134,18 +134,21 @@ func (m *Machine) Want(now time.Duration, id identity.NodeID) []Effect {
 	return m.search(now, p)
 }
 
-// AskHandshake says that the member should initiate a WireGuard handshake.
-func (m *Machine) AskHandshake(now time.Duration, id identity.NodeID) []Effect {
+// Announce says that we begin a WireGuard handshake with the member: a probe
+// tells it. With ask, for two seconds the probes ask it to initiate instead.
+func (m *Machine) Announce(now time.Duration, id identity.NodeID, ask bool) []Effect {
 	p, ok := m.peers[id]
 	if !ok {
 		return nil
 	}
 	asking := now < p.askUntil
-	p.askUntil = now + askFor
+	if ask {
+		p.askUntil = now + askFor
+	}
 	if !p.path.IsZero() {
 		return []Effect{m.request(now, p, p.path)}
 	}
-	if !asking {
+	if ask && !asking {
 		p.restart(now) // the rounds so far did not ask
 	}
 	return m.Want(now, id)

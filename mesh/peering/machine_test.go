@@ -255,11 +255,11 @@ func TestRequestIsAnsweredWhereItCameFromAndAskedBack(t *testing.T) {
 	}
 }
 
-func TestAskHandshake(t *testing.T) {
+func TestAnnounceAsksForAHandshake(t *testing.T) {
 	w := newWorld(home)
 	w.do(w.Want(w.now, peer))
 	w.run(100 * ms)
-	effects := w.AskHandshake(w.now, peer)
+	effects := w.Announce(w.now, peer, true)
 	if len(effects) != 1 || !effects[0].Ask || effects[0].Route.Remote != home {
 		t.Errorf("asked with %+v", effects)
 	}

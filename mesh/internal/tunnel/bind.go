@@ -214,9 +214,7 @@ func (b *bind) hold(l *link, message []byte) {
 		b.sendOn(l, out)
 	}
 	b.t.wakeUp()
-	if !l.first {
-		b.t.cfg.WantHandshake(l.id)
-	}
+	b.t.cfg.Handshaking(l.id)
 	if l.route.Load() == nil {
 		b.t.cfg.WantPath(l.id)
 	}

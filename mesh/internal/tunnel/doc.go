@@ -15,7 +15,7 @@
 //
 // Of a pair, only the smaller NodeID initiates; simultaneous initiations
 // destroy each other and cost WireGuard's 5 s (measured). The larger one asks
-// through Config.WantHandshake and initiates itself only after 2 s. A held
+// by a probe (Config.Handshaking) and initiates itself only after 2 s. A held
 // initiation leaves as soon as there is a route and is repeated byte for byte
 // after 0.1, 0.3, 0.9 and 2.7 s until the response comes; a responder answers
 // a repeat with the response it stored, because wireguard-go takes a repeat

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,9 +43,10 @@ type Config struct {
 	// WantPath is called when something should go to a member that has no
 	// route, often; nil ignores it.
 	WantPath func(identity.NodeID)
-	// WantHandshake is called when the member, whose turn it is, should be
-	// asked to initiate a handshake; nil ignores it.
-	WantHandshake func(identity.NodeID)
+	// Handshaking is called when an initiation was made for a member. It should
+	// be told by a probe: it may have removed us as an idle peer, and if it is
+	// the smaller NodeID it should initiate. Nil ignores it.
+	Handshaking func(identity.NodeID)
 	// Now is the monotonic clock of Activity; nil is the time since New.
 	Now func() time.Duration
 
@@ -80,8 +83,8 @@ func New(cfg Config) *Tunnel {
 	if cfg.WantPath == nil {
 		cfg.WantPath = func(identity.NodeID) {}
 	}
-	if cfg.WantHandshake == nil {
-		cfg.WantHandshake = func(identity.NodeID) {}
+	if cfg.Handshaking == nil {
+		cfg.Handshaking = func(identity.NodeID) {}
 	}
 	if cfg.Now == nil {
 		start := time.Now()
@@ -226,6 +229,11 @@ func (t *Tunnel) RemovePeer(id identity.NodeID) {
 			t.log.Warn("remove peer failed", "node", id.Short(), "err", err)
 		}
 	}
+}
+
+// Peers returns the members that are peers now, in no order.
+func (t *Tunnel) Peers() []identity.NodeID {
+	return slices.Collect(maps.Keys(t.table.Load().byID))
 }
 
 // HasPeer reports whether the member is a peer now.

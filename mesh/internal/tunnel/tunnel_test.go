@@ -70,7 +70,7 @@ func (l *lab) node(n byte) *node {
 		Self: nd.id, Private: private, Socket: nd.sock,
 		Deliver: func(from identity.NodeID, kind byte, payload []byte) { nd.deliver(from, kind, payload) },
 		Control: func([]byte, netip.AddrPort, netip.Addr) { nd.control.Add(1) },
-		WantHandshake: func(id identity.NodeID) {
+		Handshaking: func(id identity.NodeID) {
 			if nd.onWant != nil {
 				nd.onWant(id)
 			}

@@ -1,0 +1,101 @@
+package bridge_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/registry"
+)
+
+func TestAttach(t *testing.T) {
+	b := newBench(t, 0)
+	dir := t.TempDir()
+	ours, file := filepath.Join(dir, "ours"), filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	first := bridge.Spec{ID: "one", Device: "lab", PTY: &bridge.PTYSpec{Link: ours}}
+	for range 2 { // the same again changes nothing
+		if s, err := b.attacher.Attach(first); err != nil || s.ID != "one" || s.State != bridge.AttachmentWaiting {
+			t.Fatalf("%+v, %v", s, err)
+		}
+	}
+	tests := []struct {
+		name string
+		spec bridge.Spec
+		want error // nil: any
+	}{
+		{"no device", bridge.Spec{TCP: "127.0.0.1:0"}, nil},
+		{"neither PTY nor TCP", bridge.Spec{Device: "lab"}, nil},
+		{"both", bridge.Spec{Device: "lab", TCP: "127.0.0.1:0", PTY: &bridge.PTYSpec{Link: ours}}, nil},
+		{"no link", bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{}}, nil},
+		{"our own link", bridge.Spec{Device: "other", PTY: &bridge.PTYSpec{Link: ours}}, bridge.ErrPlaceTaken},
+		{"our own ID", bridge.Spec{ID: "one", Device: "lab", TCP: "127.0.0.1:0"}, bridge.ErrPlaceTaken},
+		{"somebody's file", bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: file}}, nil},
+		{"no directory", bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: filepath.Join(dir, "no", "tty")}}, os.ErrNotExist},
+		{"no group", bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: ours + "2", Group: "no such group"}}, nil},
+		{"an address in use", bridge.Spec{Device: "lab", TCP: taken.Addr().String()}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s, err := b.attacher.Attach(test.spec)
+			if err == nil || test.want != nil && !errors.Is(err, test.want) {
+				t.Errorf("%+v, %v, want %v", s, err, test.want)
+			}
+			if n := len(b.attacher.Statuses()); n != 1 {
+				t.Errorf("%d attachments", n)
+			}
+		})
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "precious" {
+		t.Errorf("the file has %q, %v", text, err)
+	}
+	if err := b.attacher.Detach("two"); !errors.Is(err, bridge.ErrNoAttachment) {
+		t.Errorf("%v", err)
+	}
+	if err := b.attacher.Detach("one"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAttachBeforeRun: what the configuration file lists is made by Run.
+func TestAttachBeforeRun(t *testing.T) {
+	a := bridge.NewAttacher(bridge.AttacherConfig{})
+	link := filepath.Join(t.TempDir(), "tty")
+	for _, s := range []bridge.Spec{
+		{ID: "a", Device: "lab", PTY: &bridge.PTYSpec{Link: link}},
+		{ID: "b", Device: "lab", PTY: &bridge.PTYSpec{Link: link + "/impossible"}},
+	} {
+		if s, err := a.Attach(s); err != nil || s.State != bridge.AttachmentWaiting {
+			t.Fatalf("%+v, %v", s, err)
+		}
+	}
+	if _, err := a.OpenRaw(context.Background(), "lab", bridge.TakeNormal); !errors.Is(err, bridge.ErrNotRunning) {
+		t.Errorf("%v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- a.Run(ctx) }()
+	b := &bench{t: t, states: make(chan registry.State)}
+	b.eventually("link stands, and the other has failed", func() bool {
+		_, err := os.Lstat(link)
+		return err == nil && a.Statuses()[1].State == bridge.AttachmentFailed
+	})
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(link); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the link outlives Run: %v", err)
+	}
+}

@@ -1,0 +1,58 @@
+package bridge
+
+import (
+	"sync"
+
+	"github.com/serialspan/serialspan/bridge/session"
+)
+
+// totals count over all sessions of a use or an attachment.
+type totals struct {
+	sent, received uint64
+	resumed, gaps  int
+	lost           uint64
+}
+
+func (t *totals) add(o totals) {
+	t.sent += o.sent
+	t.received += o.received
+	t.resumed += o.resumed
+	t.gaps += o.gaps
+	t.lost += o.lost
+}
+
+// right is what an attachment may do to get its device. It outlives uses: who
+// was kicked stays polite until it is let in again, and force counts once.
+type right struct {
+	mu     sync.Mutex
+	take   session.Take
+	kicked bool
+}
+
+func (r *right) now() session.Take {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.kicked {
+		return session.TakePolite
+	}
+	return r.take
+}
+
+func (r *right) lose() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kicked = true
+}
+
+func (r *right) granted() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.kicked = false
+	r.take = min(r.take, session.TakeNormal)
+}
+
+func (r *right) isKicked() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.kicked
+}
