@@ -57,6 +57,9 @@ type Config struct {
 	Addresses func() ([]netip.Addr, error)
 	// Resolve looks a host name up; default net.DefaultResolver.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	// Wall is the wall clock: shown to people as skew, and watched for going
+	// back (DESIGN section 6). Default time.Now, which WireGuard uses.
+	Wall func() time.Time
 	// Logger; nil discards.
 	Logger *slog.Logger
 }
@@ -67,6 +70,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.OnBroadcast == nil {
 		c.OnBroadcast = func([]byte) {}
+	}
+	if c.Wall == nil {
+		c.Wall = time.Now
 	}
 	if c.Addresses == nil {
 		c.Addresses = interfaceAddresses

@@ -81,6 +81,9 @@ func (m *Mesh) controlLoop(ctx context.Context) {
 // look takes the signals, lets peering do what is due and returns the time
 // until it has to be looked at again.
 func (m *Mesh) look() time.Duration {
+	if m.signals.takeBurnt() {
+		m.rekey()
+	}
 	paths, handshakes := m.signals.take()
 	var wait time.Duration
 	m.do(func() {
@@ -127,6 +130,7 @@ func (m *Mesh) handleProbe(c *control) (ok bool) {
 			m.apply(m.peering.Request(m.now(), id, route, p.Token, p.Initiate))
 		case probe.Answer:
 			m.apply(m.peering.Answer(m.now(), id, route, p.Token))
+			m.skews[id] = time.Duration(p.Wall-m.cfg.Wall().UnixNano()) + m.peering.Status(id).RoundTrip/2
 		}
 	})
 	return ok
@@ -158,7 +162,7 @@ func (m *Mesh) apply(effects []peering.Effect) {
 		case peering.SendRequest:
 			m.sendProbe(e, probe.Probe{Kind: probe.Request, Token: e.Token, Initiate: e.Ask})
 		case peering.SendAnswer:
-			m.sendProbe(e, probe.Probe{Kind: probe.Answer, Token: e.Token, Seen: e.Route.Remote})
+			m.sendProbe(e, probe.Probe{Kind: probe.Answer, Token: e.Token, Seen: e.Route.Remote, Wall: m.cfg.Wall().UnixNano()})
 		case peering.Introduce:
 			m.beginJoin(e.Route.Remote)
 		case peering.Initiate:

@@ -48,6 +48,11 @@ type Member struct {
 	Endpoint  string        // where datagrams go, for people; empty: nowhere
 	RoundTrip time.Duration // smoothed; 0: not measured
 	Heard     time.Duration // since data last came from it; negative: never
+
+	// Skew is how far its wall clock is ahead of ours (behind: negative), for
+	// people only; meaningful if SkewKnown.
+	Skew      time.Duration
+	SkewKnown bool
 }
 
 // Members returns every known member, this node included, by ascending NodeID.
@@ -75,14 +80,32 @@ func (m *Mesh) Members() []Member {
 	return all
 }
 
+// member returns what is known of one member.
+func (m *Mesh) member(id identity.NodeID) (Member, bool) {
+	for _, member := range m.Members() {
+		if member.ID == id {
+			return member, true
+		}
+	}
+	return Member{}, false
+}
+
 func (m *Mesh) describePath(member *Member, s peering.Status) {
 	if !s.Route.IsZero() {
 		member.Path, member.Endpoint = "direct", s.Route.String()
 	}
 	member.RoundTrip = s.RoundTrip
+	member.Skew, member.SkewKnown = m.skew(member.ID)
 	if _, heard := m.tunnel.Activity(member.ID); heard > 0 {
 		member.Heard = m.now() - heard
 	}
+}
+
+// skew returns how far a member's wall clock is ahead, if it is known; mu is
+// held.
+func (m *Mesh) skew(id identity.NodeID) (ahead time.Duration, known bool) {
+	ahead, known = m.skews[id]
+	return ahead, known
 }
 
 func stateOf(s gossip.State) State {
@@ -103,6 +126,8 @@ type Status struct {
 	Address netip.Addr // mesh address
 	Listen  netip.AddrPort
 	Epoch   uint64
+	// Sequence counts the records of this epoch.
+	Sequence uint64
 	// Twin: another machine runs with this node's identity.
 	Twin bool
 
@@ -148,6 +173,6 @@ func (m *Mesh) Status() Status {
 	for _, source := range joins.Sources {
 		s.JunkSources = append(s.JunkSources, JunkSource{source.Source, source.Junk})
 	}
-	m.do(func() { s.Name, s.Epoch, s.Twin = m.record.Name, m.record.Epoch, m.twin })
+	m.do(func() { s.Name, s.Epoch, s.Sequence, s.Twin = m.record.Name, m.record.Epoch, m.record.Sequence, m.twin })
 	return s
 }

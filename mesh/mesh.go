@@ -60,6 +60,7 @@ type Mesh struct {
 	joining       joining
 	counters      counters
 	watch         watchers
+	pongs         sync.WaitGroup
 	stopped       chan struct{} // closed when Run is over
 
 	mu       sync.Mutex // guards what follows
@@ -68,6 +69,7 @@ type Mesh struct {
 	pairs    map[identity.NodeID]*probe.Pair   // of members probed or heard
 	sessions map[identity.NodeID]int           // open streams, for peering
 	added    map[identity.NodeID]time.Duration // when each became a peer of the tunnel
+	skews    map[identity.NodeID]time.Duration // of other wall clocks, for people
 	own      roster.OwnEpoch
 	record   roster.Record // ours, as last signed
 	seen     []netip.AddrPort
@@ -100,6 +102,7 @@ func New(cfg Config) (*Mesh, error) {
 		pairs:    make(map[identity.NodeID]*probe.Pair),
 		sessions: make(map[identity.NodeID]int),
 		added:    make(map[identity.NodeID]time.Duration),
+		skews:    make(map[identity.NodeID]time.Duration),
 	}
 	m.signals.init()
 	m.joining.init(cfg.Join)
@@ -163,7 +166,9 @@ func (m *Mesh) assemble(id *identity.Identity) error {
 		Control:     m.takeControl,
 		WantPath:    m.signals.wantPath,
 		Handshaking: m.signals.handshaking,
+		KeyBurnt:    m.signals.keyBurnt,
 		Now:         m.now,
+		Wall:        m.cfg.Wall,
 		Logger:      m.log,
 	})
 	m.plane = plane.New(plane.Config{Self: m.self, Send: m.send})
@@ -178,7 +183,7 @@ func (m *Mesh) assemble(id *identity.Identity) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range append([]string{gossipProtocol}, m.cfg.Protocols...) {
+	for _, p := range append([]string{gossipProtocol, pingProtocol}, m.cfg.Protocols...) {
 		if err := m.quic.Listen(p); err != nil {
 			return err
 		}
@@ -213,6 +218,7 @@ func (m *Mesh) Run(ctx context.Context) error {
 	group.Go(func() error { m.joinLoop(parts); return nil })
 	group.Go(func() error { m.gossipLoop(parts); return nil })
 	group.Go(func() error { m.saveLoop(parts); return nil })
+	group.Go(func() error { m.pongLoop(parts); m.pongs.Wait(); return nil })
 	for protocol, to := range m.accepts {
 		group.Go(func() error { m.acceptLoop(parts, protocol, to); return nil })
 	}

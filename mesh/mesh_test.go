@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -342,6 +343,82 @@ func TestIdlePeersAreRemovedAndComeBack(t *testing.T) {
 			if first := say(t, pair[0], pair[1]); first > 250*time.Millisecond {
 				t.Errorf("first byte from %s after the peers were removed took %v", pair[0].Name, first)
 			}
+		}
+	})
+}
+
+// The wall clock of one node goes back by ten years while it is in touch with
+// the others, after both sides have initiated handshakes. Its WireGuard key is
+// burnt then: WireGuard itself would never speak to it again. (That it would
+// is shown with a real clock in tests/; here the clock is ours.)
+func TestClockGoesBack(t *testing.T) {
+	for _, who := range []string{"a", "b"} {
+		t.Run(who, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				net := meshtest.New(t, lan)
+				var back atomic.Bool
+				wall := func() time.Time {
+					if back.Load() {
+						return time.Now().AddDate(-10, 0, 0)
+					}
+					return time.Now()
+				}
+				chat := map[string]meshtest.Options{}
+				for _, name := range []string{"a", "b"} {
+					o := meshtest.Options{Protocols: []string{"chat/1"}}
+					if name == who {
+						o.Wall = wall
+					}
+					chat[name] = o
+				}
+				a := net.Start("a", chat["a"])
+				o := chat["b"]
+				o.Join = []*meshtest.Node{a}
+				b := net.Start("b", o)
+				net.WaitFor(2*time.Second, "both to see each other", allAlive(a, b))
+				time.Sleep(5 * time.Minute) // rekeys happen
+				stepped := map[string]*meshtest.Node{"a": a, "b": b}[who]
+				before := stepped.Status()
+				back.Store(true)
+				time.Sleep(10 * time.Minute)
+				if first := say(t, a, b); first > 300*time.Millisecond {
+					t.Errorf("first byte ten minutes after the step took %v", first)
+				}
+				say(t, b, a)
+				other := a
+				if who == "a" {
+					other = b
+				}
+				// Of a pair only the smaller NodeID initiates, so only its clock matters.
+				initiates := stepped.Self().Compare(other.Self()) < 0
+				if after := stepped.Status(); initiates != (after.Sequence > before.Sequence) {
+					t.Errorf("initiates: %v; record went from sequence %d to %d", initiates, before.Sequence, after.Sequence)
+				}
+				if a.State(b) != mesh.Alive || b.State(a) != mesh.Alive {
+					t.Error("they lost each other")
+				}
+			})
+		})
+	}
+}
+
+func TestPingShowsRoundTripAndSkew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := meshtest.New(t, lan)
+		a := net.Start("a", meshtest.Options{})
+		b := net.Start("b", meshtest.Options{Join: []*meshtest.Node{a}, Wall: func() time.Time { return time.Now().AddDate(-10, 0, 0) }})
+		net.WaitFor(2*time.Second, "both to see each other", allAlive(a, b))
+		behind := time.Since(time.Now().AddDate(-10, 0, 0))
+		var pongs []mesh.Pong
+		err := a.Ping(t.Context(), b.Self(), 3, time.Second, func(p mesh.Pong) bool { pongs = append(pongs, p); return true })
+		if err != nil || len(pongs) != 3 {
+			t.Fatalf("%d answers, %v", len(pongs), err)
+		}
+		if p := pongs[2]; p.RoundTrip != 20*time.Millisecond || (p.Skew+behind).Abs() > time.Second || p.Path != "direct" {
+			t.Errorf("%+v; want 20 ms, skew %v, direct", p, -behind)
+		}
+		if m, _ := a.Member(b); !m.SkewKnown || (m.Skew+behind).Abs() > time.Second {
+			t.Errorf("members show skew %v, %v; want %v", m.Skew, m.SkewKnown, -behind)
 		}
 	})
 }

@@ -88,6 +88,35 @@ func (m *Mesh) publish() {
 	m.later(m.watch.changed)
 }
 
+// rekey replaces the burnt WireGuard key of this start: the next record carries
+// the new one, every peer is told by a join handshake, and connections are made
+// again, on which the sessions resume.
+func (m *Mesh) rekey() {
+	private, err := identity.NewWireGuardPrivate()
+	if err != nil {
+		m.log.Error("no new WireGuard key", "err", err)
+		return
+	}
+	m.do(func() {
+		m.private = private
+		m.record.WireGuard = private.Public()
+		m.publish()
+		m.join.Rekey(private)
+		clear(m.pairs)
+		if err := m.tunnel.Rekey(private); err != nil {
+			m.log.Error("new WireGuard key not taken", "err", err)
+			return
+		}
+		for _, id := range m.tunnel.Peers() {
+			for _, r := range m.peering.Routes(id) {
+				m.beginJoin(r.Remote)
+			}
+			m.later(func() { m.quic.Renew(id) })
+		}
+	})
+	m.log.Info("wall clock went back, handshakes go on with a new WireGuard key", "sequence", m.Status().Sequence)
+}
+
 // seenAs notes the address at which another member sees us; mu is held.
 func (m *Mesh) seenAs(addr netip.AddrPort) {
 	if !addr.IsValid() || slices.Contains(m.record.Endpoints, addr) {

@@ -14,6 +14,7 @@ type signals struct {
 	mu         sync.Mutex
 	paths      map[identity.NodeID]struct{}
 	handshakes map[identity.NodeID]struct{}
+	burnt      bool
 }
 
 func (s *signals) init() {
@@ -37,6 +38,23 @@ func (s *signals) handshaking(id identity.NodeID) {
 	s.handshakes[id] = struct{}{}
 	s.mu.Unlock()
 	s.look()
+}
+
+// keyBurnt notes that a new WireGuard key is needed.
+func (s *signals) keyBurnt() {
+	s.mu.Lock()
+	s.burnt = true
+	s.mu.Unlock()
+	s.look()
+}
+
+// takeBurnt reports whether a new WireGuard key is needed, once.
+func (s *signals) takeBurnt() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	burnt := s.burnt
+	s.burnt = false
+	return burnt
 }
 
 // look makes the control loop look again.

@@ -13,6 +13,7 @@
 //	mesh address = mesh prefix ‖ NodeID[0:8]
 //	join key     = HKDF(key, salt = cluster ID, info = "serialspan join key v1")
 //	gossip key   = HKDF(key, salt = cluster ID, info = "serialspan gossip key v1")
+//	beacon key   = HKDF(key, salt = cluster ID, info = "serialspan beacon key v1")
 //
 // The text form of a cluster secret is "ssp1" and then, in the alphabet of
 // RFC 4648 base32 in lower case without padding:

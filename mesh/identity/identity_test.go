@@ -44,7 +44,7 @@ func TestVectors(t *testing.T) {
 	copy(raw[:], unhex(t, "000102030405060708090a0b0c0d0e0f"))
 	cluster := identity.ClusterID(raw)
 	secret := identity.SecretOf(cluster, 7, [32]byte(bytes.Repeat([]byte{0xa5}, 32)))
-	join, gossip := secret.JoinKey(), secret.GossipKey()
+	join, gossip, beacon := secret.JoinKey(), secret.GossipKey(), secret.BeaconKey()
 	for _, row := range []struct{ name, got, want string }{
 		{"NodeID", id.ID().String(), goldenNodeID},
 		{"short", id.ID().Short(), goldenNodeID[:8]},
@@ -55,6 +55,7 @@ func TestVectors(t *testing.T) {
 		{"fingerprint", secret.Fingerprint(), goldenFingerprint},
 		{"join key", hex.EncodeToString(join[:]), goldenJoinKey},
 		{"gossip key", hex.EncodeToString(gossip[:]), goldenGossipKey},
+		{"beacon key", hex.EncodeToString(beacon[:]), goldenBeaconKey},
 		{"signature", hex.EncodeToString(id.Sign("context", []byte("message"))), goldenSignature},
 	} {
 		if row.got != row.want {

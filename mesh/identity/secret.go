@@ -132,6 +132,10 @@ func (s Secret) JoinKey() [32]byte { return s.derive("serialspan join key v1") }
 // GossipKey returns the AES-256 key of the gossip packets.
 func (s Secret) GossipKey() [32]byte { return s.derive("serialspan gossip key v1") }
 
+// BeaconKey returns the key of the beacons by which agents find each other on
+// one link.
+func (s Secret) BeaconKey() [32]byte { return s.derive("serialspan beacon key v1") }
+
 func (s Secret) derive(info string) [32]byte {
 	key := s.key.show()
 	out, err := hkdf.Key(sha256.New, key[:], s.Cluster[:], info, 32)

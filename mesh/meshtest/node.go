@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/serialspan/serialspan/mesh"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -14,14 +15,15 @@ import (
 // Options is how a node is started. The zero value is a node that waits for
 // others to join through it.
 type Options struct {
-	Join        []*Node         // join through these
-	JoinAddress []string        // and these
-	Protocols   []string        // for Accept
-	OnBroadcast func([]byte)    // see mesh.Config
-	Secret      identity.Secret // default: the network's
-	StateDir    string          // default: a new one
-	Addr        netip.AddrPort  // default: a new one
-	Logger      *slog.Logger    // default: none
+	Join        []*Node          // join through these
+	JoinAddress []string         // and these
+	Protocols   []string         // for Accept
+	OnBroadcast func([]byte)     // see mesh.Config
+	Secret      identity.Secret  // default: the network's
+	StateDir    string           // default: a new one
+	Addr        netip.AddrPort   // default: a new one
+	Wall        func() time.Time // its wall clock; default: the bubble's
+	Logger      *slog.Logger     // default: none
 }
 
 // Node is a mesh node on a Network.
@@ -60,7 +62,7 @@ func (n *Network) Start(name string, o Options) *Node {
 	}
 	node.Mesh, err = mesh.New(mesh.Config{
 		Store: store, Secret: o.Secret, Name: name, Socket: node.socket, Join: join,
-		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Logger: o.Logger,
+		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Wall: o.Wall, Logger: o.Logger,
 		Addresses: func() ([]netip.Addr, error) { return []netip.Addr{o.Addr.Addr()}, nil },
 	})
 	n.fatal(err, "start %s", name)

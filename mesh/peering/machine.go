@@ -120,6 +120,23 @@ func (m *Machine) Status(id identity.NodeID) Status {
 	return Status{Route: p.path, Since: p.since, RoundTrip: p.roundTrip, Doubt: p.doubt != trusted}
 }
 
+// Routes returns where the member may be told something now: its path, or
+// without one all its candidates.
+func (m *Machine) Routes(id identity.NodeID) []Route {
+	p, ok := m.peers[id]
+	switch {
+	case !ok:
+		return nil
+	case !p.path.IsZero():
+		return []Route{p.path}
+	}
+	var all []Route
+	for _, c := range p.candidates {
+		all = append(all, c.route)
+	}
+	return all
+}
+
 // Want says that something should go to a member. A search for a path begins
 // at once, or goes on.
 func (m *Machine) Want(now time.Duration, id identity.NodeID) []Effect {

@@ -3,12 +3,12 @@
 // section 6), so a probe is authenticated, fresh, and carries back a token
 // that only its receiver could have read.
 //
-// Wire layout, 61 bytes always:
+// Wire layout, 69 bytes always:
 //
 //	 0  1  type, 8
 //	 1  8  sender: SHA-256("serialspan probe sender v1" ‖ 0x00 ‖ sender's WireGuard key)[0:8]
 //	 9  8  counter, big endian; counts the probes of this sender to this receiver from 1
-//	17 44  ChaCha20-Poly1305 (RFC 8439) over the 28 bytes below, nonce = 0^4 ‖ counter,
+//	17 52  ChaCha20-Poly1305 (RFC 8439) over the 36 bytes below, nonce = 0^4 ‖ counter,
 //	       additional data = bytes 0 to 16
 //
 //	 0  1  kind: 1 request, 2 answer
@@ -17,6 +17,8 @@
 //	10 16  address that the sender saw the receiver's request come from, in
 //	       IPv6 form; all zero in a request
 //	26  2  its port
+//	28  8  the sender's wall clock in an answer, nanoseconds since 1970 in
+//	       two's complement; zero in a request. It is shown to people as skew.
 //
 // The key of one direction is HKDF-SHA256(X25519 of both WireGuard keys, salt =
 // sender's ‖ receiver's public key, info "serialspan probe key v1"). WireGuard
@@ -47,7 +49,7 @@ const (
 	Len = headerLen + bodyLen + chacha20poly1305.Overhead
 
 	headerLen = 1 + 8 + 8
-	bodyLen   = 1 + 1 + 8 + 16 + 2
+	bodyLen   = 1 + 1 + 8 + 16 + 2 + 8
 
 	flagInitiate = 1
 )
@@ -92,6 +94,7 @@ type Probe struct {
 	Initiate bool           // please initiate a WireGuard handshake with me
 	Token    uint64         // chosen by the requester
 	Seen     netip.AddrPort // answer: where the request came from
+	Wall     int64          // answer: the sender's wall clock, ns since 1970
 }
 
 // Pair is the state between us and one peer: a key and a counter for each
@@ -152,6 +155,7 @@ func (p *Pair) Seal(pr Probe) []byte {
 		copy(body[10:26], a[:])
 		binary.BigEndian.PutUint16(body[26:28], pr.Seen.Port())
 	}
+	binary.BigEndian.PutUint64(body[28:36], uint64(pr.Wall))
 	return p.seal.Seal(out, nonce(out[9:17]), body[:], out[:headerLen])
 }
 
@@ -172,6 +176,7 @@ func (p *Pair) Open(datagram []byte) (Probe, error) {
 		Kind:     Kind(body[0]),
 		Initiate: body[1]&flagInitiate != 0,
 		Token:    binary.BigEndian.Uint64(body[2:10]),
+		Wall:     int64(binary.BigEndian.Uint64(body[28:36])),
 	}
 	if addr := netip.AddrFrom16([16]byte(body[10:26])).Unmap(); !addr.IsUnspecified() {
 		pr.Seen = netip.AddrPortFrom(addr, binary.BigEndian.Uint16(body[26:28]))

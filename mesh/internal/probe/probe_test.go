@@ -39,7 +39,8 @@ var samples = []probe.Probe{
 	{Kind: probe.Request, Token: 1},
 	{Kind: probe.Request, Token: 1<<64 - 1, Initiate: true},
 	{Kind: probe.Answer, Token: 7, Seen: netip.MustParseAddrPort("192.0.2.1:51821")},
-	{Kind: probe.Answer, Token: 7, Seen: netip.MustParseAddrPort("[2001:db8::1]:65535")},
+	{Kind: probe.Answer, Token: 7, Seen: netip.MustParseAddrPort("[2001:db8::1]:65535"), Wall: 1451606400e9},
+	{Kind: probe.Answer, Token: 8, Wall: -1},
 }
 
 func TestRoundTripAndGolden(t *testing.T) {
@@ -117,7 +118,7 @@ func FuzzOpen(f *testing.F) {
 		}
 		// Only what the other side seals opens: it re-seals to the same bytes.
 		var again []byte
-		for range 4 {
+		for range len(samples) {
 			if again = a.Seal(pr); bytes.Equal(again, datagram) {
 				return
 			}

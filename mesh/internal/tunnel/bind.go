@@ -37,6 +37,7 @@ type link struct {
 
 	mu   sync.Mutex
 	init initiation
+	wall time.Time // when the last initiation was made with this pair of keys
 }
 
 // conn.Endpoint. The strings are what wireguard-go logs.
@@ -204,6 +205,12 @@ func (b *bind) sendMessage(l *link, message []byte) {
 func (b *bind) hold(l *link, message []byte) {
 	l.mu.Lock()
 	now := b.t.now()
+	if !b.newer(l) {
+		l.init.settle()
+		l.mu.Unlock()
+		b.t.cfg.KeyBurnt()
+		return
+	}
 	l.init.hold(now, message, l.first)
 	var out []byte
 	if l.route.Load() != nil {
@@ -218,6 +225,24 @@ func (b *bind) hold(l *link, message []byte) {
 	if l.route.Load() == nil {
 		b.t.cfg.WantPath(l.id)
 	}
+}
+
+// stampStep is the resolution of WireGuard's timestamps, rounded up: wireguard-go
+// cuts off the lower 24 bits of the nanoseconds (16.8 ms).
+const stampStep = 1 << 24 * time.Nanosecond
+
+// newer reports whether the wall clock has advanced since the last initiation
+// to this peer, and notes it. A responder drops an initiation whose timestamp
+// is not newer than the last, for ever: a key that has signed a later time is
+// burnt. This is the one place where a decision reads the wall clock (law 1),
+// and it compares the clock with nothing but itself. l.mu is held.
+func (b *bind) newer(l *link) bool {
+	wall := b.t.cfg.Wall().Round(0)
+	if !l.wall.IsZero() && wall.Sub(l.wall) < stampStep {
+		return false
+	}
+	l.wall = wall
+	return true
 }
 
 // sendOn sends on the link's route; without one it drops, counts and asks for

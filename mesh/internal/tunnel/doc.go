@@ -22,6 +22,13 @@
 // for a replay. The stored response goes to the peer's route, never to where
 // the repeat came from.
 //
+// # A clock that goes back
+//
+// A responder takes no initiation whose timestamp is not newer than the last
+// one from that key. So each initiation's wall time is compared with that of
+// the last to the same peer; if it is not newer, the initiation is dropped and
+// Config.KeyBurnt asks for a new key, whose time line is empty.
+//
 // # Inside
 //
 // What wireguard-go carries are IPv6/UDP packets between mesh addresses, port

@@ -47,8 +47,15 @@ type Config struct {
 	// be told by a probe: it may have removed us as an idle peer, and if it is
 	// the smaller NodeID it should initiate. Nil ignores it.
 	Handshaking func(identity.NodeID)
+	// KeyBurnt is called when our WireGuard key cannot be used for handshakes
+	// any more, because the wall clock went back; Rekey must follow. Nil
+	// ignores it.
+	KeyBurnt func()
 	// Now is the monotonic clock of Activity; nil is the time since New.
 	Now func() time.Duration
+	// Wall is the clock that wireguard-go stamps its handshakes with; nil is
+	// time.Now, which it is.
+	Wall func() time.Time
 
 	Logger *slog.Logger // nil discards
 }
@@ -86,6 +93,12 @@ func New(cfg Config) *Tunnel {
 	if cfg.Handshaking == nil {
 		cfg.Handshaking = func(identity.NodeID) {}
 	}
+	if cfg.KeyBurnt == nil {
+		cfg.KeyBurnt = func() {}
+	}
+	if cfg.Wall == nil {
+		cfg.Wall = time.Now
+	}
 	if cfg.Now == nil {
 		start := time.Now()
 		cfg.Now = func() time.Duration { return time.Since(start) }
@@ -121,14 +134,10 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	})
 	defer dev.Close()
 	dev.DisableSomeRoamingForBrokenMobileSemantics()
-	private := t.cfg.Private.Bytes()
-	if err := dev.IpcSet("private_key=" + hex.EncodeToString(private[:]) + "\n"); err != nil {
+	if err := t.adopt(dev); err != nil {
 		return fmt.Errorf("start tunnel: %w", err)
 	}
 	if err := dev.Up(); err != nil {
-		return fmt.Errorf("start tunnel: %w", err)
-	}
-	if err := t.adopt(dev); err != nil {
 		return fmt.Errorf("start tunnel: %w", err)
 	}
 	defer func() {
@@ -140,11 +149,15 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	return nil
 }
 
-// adopt gives a new device the peers that were set before.
+// adopt gives a new device our key and the peers that were set before.
 func (t *Tunnel) adopt(dev *device.Device) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.device = dev
+	private := t.cfg.Private.Bytes()
+	if err := dev.IpcSet("private_key=" + hex.EncodeToString(private[:]) + "\n"); err != nil {
+		return err
+	}
 	for id, key := range t.keys {
 		if err := dev.IpcSet(t.peerLines(id, key)); err != nil {
 			return err
@@ -185,9 +198,7 @@ func (t *Tunnel) SetPeer(id identity.NodeID, key identity.WireGuardKey) error {
 			next.byIID[[8]byte(id[:8])] = l
 		})
 	}
-	l.mu.Lock()
-	l.init.settle() // it was made for the old key
-	l.mu.Unlock()
+	l.renew() // what it has was made for the old key
 	t.keys[id] = key
 	if t.device == nil {
 		return nil
@@ -201,6 +212,34 @@ func (t *Tunnel) SetPeer(id identity.NodeID, key identity.WireGuardKey) error {
 	}
 	t.keep(key)
 	return nil
+}
+
+// Rekey gives the device another private key. All WireGuard sessions end; new
+// handshakes are made as soon as there is something to send. Peers that do not
+// know the new key yet drop them.
+func (t *Tunnel) Rekey(private identity.WireGuardPrivate) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.cfg.Private = private
+	for _, l := range t.table.Load().byID {
+		l.renew()
+	}
+	if t.device == nil {
+		return nil
+	}
+	key := private.Bytes()
+	if err := t.device.IpcSet("private_key=" + hex.EncodeToString(key[:]) + "\n"); err != nil {
+		return fmt.Errorf("change WireGuard key: %w", err)
+	}
+	return nil
+}
+
+// renew forgets what belongs to a pair of keys.
+func (l *link) renew() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.init.settle()
+	l.wall = time.Time{}
 }
 
 func (t *Tunnel) peerLines(id identity.NodeID, key identity.WireGuardKey) string {
