@@ -161,7 +161,7 @@ func (m *Mesh) Status() Status {
 	tunnel := m.tunnel.Stats()
 	s := Status{
 		ID: m.self, Address: m.Address(m.self), Listen: m.cfg.Socket.LocalAddr(),
-		Strangers:      m.counters.strangers.Load(),
+		Strangers:      m.counters.strangers.Load() + tunnel.Strangers.Load(),
 		ControlDropped: m.counters.controlDropped.Load(),
 		PlaneDropped:   slow + unknown,
 		NoRoute:        tunnel.NoRoute.Load(),

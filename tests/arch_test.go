@@ -182,7 +182,8 @@ func TestArchImports(t *testing.T) {
 }
 
 func edge(from, to string, floor int) error {
-	if floorOf(to) >= floor {
+	const labs = "tests/internal" // they may use each other
+	if floorOf(to) >= floor && !(below(labs, from) && below(labs, to)) {
 		return fmt.Errorf("%s imports %s, which is not on a lower floor", from, to)
 	}
 	for _, w := range walls {

@@ -107,7 +107,7 @@ func TestDemo(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got strings.Builder
-	for buffer := make([]byte, 256); !strings.Contains(got.String(), "PONG 7\n"); {
+	for buffer := make([]byte, 256); !strings.Contains(got.String(), "PONG 7\r\n"); {
 		n, err := app.Read(buffer)
 		if err != nil {
 			t.Fatalf("read %s: %v; have %q\n%s", link, err, got.String(), output)

@@ -35,7 +35,7 @@ func (c *threeHosts) start(t *testing.T, device, path string) {
 	c.edge = lab.StartAgent(t, c.network.Host("edge"), "edge", c.secret, lab.Settings{"cluster": join, "devices": lab.Device(device, path)})
 	c.consumer = lab.StartAgent(t, c.network.Host("consumer"), "consumer", c.secret, lab.Settings{"cluster": join})
 	took := c.consumer.WaitDevice(device, 15*time.Second)
-	t.Logf("device usable on the consumer %v after its start", took.Round(time.Millisecond))
+	t.Logf("device usable on the consumer %v after its control socket answered", took.Round(time.Millisecond))
 }
 
 // attachPTY attaches the device on the consumer and returns the link.

@@ -185,7 +185,7 @@ func TestUserspaceDevice(t *testing.T) {
 		t.Skipf("needs TUN: %v", err)
 	}
 	_, port := newDevice(t, tuntest.NewChannelTUN().TUN(), peer, fmt.Sprintf(
-		"public_key=%x\npreshared_key=%x\nallowed_ip=%s/128\n", us.public[:], psk[:], ourULA))
+		"public_key=%x\npreshared_key=%x\npersistent_keepalive_interval=1\nallowed_ip=%s/128\n", us.public[:], psk[:], ourULA))
 	d, _ := newDevice(t, tunnel, us, fmt.Sprintf(
 		"public_key=%x\npreshared_key=%x\nendpoint=127.0.0.1:%s\npersistent_keepalive_interval=1\nallowed_ip=192.0.2.7/32\nallowed_ip=%s/128\n",
 		peer.public[:], psk[:], port, peerULA))

@@ -35,11 +35,16 @@ func newFake() *fake {
 		addrs: []netip.Prefix{netip.MustParsePrefix("fd7f:175a:b97c:5602::1/64")}}
 }
 
+// set changes what the fake says.
+func (f *fake) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
+}
+
 // edit changes what the fake says and tells of it.
 func (f *fake) edit(change func()) {
-	f.mu.Lock()
-	change()
-	f.mu.Unlock()
+	f.set(change)
 	select {
 	case f.changed <- struct{}{}:
 	default:
@@ -115,17 +120,17 @@ func TestLivenessIsJudgedFromChanges(t *testing.T) {
 				alive(Unknown, "before 275 s")
 				time.Sleep(15 * time.Second)
 				alive(Silent, "after 275 s without a change")
-				f.samples[0].rx++
+				f.set(func() { f.samples[0].rx++ })
 				time.Sleep(defaultInterval)
 				alive(Alive, "received a byte")
 				time.Sleep(silentAfter - 10*time.Second)
 				alive(Alive, "275 s less 10 s later")
 				time.Sleep(15 * time.Second)
 				alive(Silent, "275 s later")
-				f.samples[0].handshake = handshake - 1e9 // a clock that went back
+				f.set(func() { f.samples[0].handshake = handshake - 1e9 }) // a clock that went back
 				time.Sleep(defaultInterval)
 				alive(Alive, "another handshake")
-				f.samples[0].rx, f.samples[0].handshake = 0, 0
+				f.set(func() { f.samples[0].rx, f.samples[0].handshake = 0, 0 })
 				time.Sleep(defaultInterval)
 				alive(Unknown, "set up again")
 			})
@@ -140,12 +145,12 @@ func TestChangesTellOfMoreThanCounters(t *testing.T) {
 		if !changed(r) {
 			t.Fatal("no change at first sight")
 		}
-		f.samples[0].rx = 2
+		f.set(func() { f.samples[0].rx = 2 })
 		time.Sleep(defaultInterval + time.Second)
 		if !changed(r) {
 			t.Error("alive: no change told")
 		}
-		f.samples[0].rx, f.samples[0].tx = 3, 4
+		f.set(func() { f.samples[0].rx, f.samples[0].tx = 3, 4 })
 		time.Sleep(defaultInterval)
 		synctest.Wait()
 		if changed(r) {
@@ -154,15 +159,18 @@ func TestChangesTellOfMoreThanCounters(t *testing.T) {
 		if p := r.State().Peers[0]; p.RxBytes != 3 || p.TxBytes != 4 {
 			t.Errorf("counters %+v", p)
 		}
-		for name, change := range map[string]func(){
-			"endpoint":  func() { f.samples[0].endpoint = netip.MustParseAddrPort("192.0.2.1:51820") },
-			"MTU":       func() { f.l.mtu = 1280 },
-			"peer gone": func() { f.samples = nil },
+		for _, row := range []struct {
+			name   string
+			change func()
+		}{
+			{"endpoint", func() { f.samples[0].endpoint = netip.MustParseAddrPort("192.0.2.1:51820") }},
+			{"MTU", func() { f.l.mtu = 1280 }},
+			{"peer gone", func() { f.samples = nil }},
 		} {
-			f.edit(change)
+			f.edit(row.change)
 			time.Sleep(settle + time.Millisecond)
 			if !changed(r) {
-				t.Errorf("%s: no change told", name)
+				t.Errorf("%s: no change told", row.name)
 			}
 		}
 	})
@@ -216,12 +224,14 @@ func TestAppearsChangesAndVanishes(t *testing.T) {
 func TestStormOfNotifications(t *testing.T) {
 	f := newFake()
 	run(t, f, func(r *Reader) {
-		before := f.looks
+		var before, after int
+		f.set(func() { before = f.looks })
 		for range 1000 {
 			f.edit(func() {})
 			time.Sleep(time.Millisecond)
 		}
-		if looks := f.looks - before; looks > 60 || looks < 40 {
+		f.set(func() { after = f.looks })
+		if looks := after - before; looks > 60 || looks < 40 {
 			t.Errorf("%d looks in a second, want 50", looks)
 		}
 	})

@@ -32,6 +32,14 @@ const (
 	// introduceGap: at least this long between introductions to a member.
 	introduceGap = 2 * time.Second
 
+	// relayFrom: the round from which relays are tried too. The addresses of
+	// the member itself have a head start.
+	relayFrom = 1
+	// On a relay, the member's own addresses are tried again after a gap that
+	// grows from upgradeFirst to upgradeLast.
+	upgradeFirst = time.Second
+	upgradeLast  = time.Minute
+
 	firstRound = 100 * time.Millisecond
 	lastRound  = 25 * time.Second
 	// lastRoundInUse bounds the wait of a session for its path's return.
@@ -60,8 +68,9 @@ type Activity func(identity.NodeID) (sent, heard time.Duration)
 // Machine holds the paths to all members. It must not be used concurrently.
 // Make one with New.
 type Machine struct {
-	token func() uint64
-	peers map[identity.NodeID]*peer
+	token  func() uint64
+	peers  map[identity.NodeID]*peer
+	relays []identity.NodeID // best first
 }
 
 // New returns a machine without members. token draws the random echo tokens of
@@ -93,6 +102,24 @@ func (m *Machine) Reached(now time.Duration, id identity.NodeID, r Route) []Effe
 		p.restart(now)
 	}
 	return m.Want(now, id)
+}
+
+// MaxRelays bounds the relays that are tried for a member.
+const MaxRelays = 3
+
+// SetRelays sets the members that may pass messages on, best first; those
+// beyond MaxRelays are left out. They must have straight paths themselves: a
+// message takes one hop. Paths through others are lost.
+func (m *Machine) SetRelays(now time.Duration, relays []identity.NodeID) (effects []Effect) {
+	m.relays = slices.Clone(relays[:min(len(relays), MaxRelays)])
+	for _, p := range m.peers {
+		if p.path.IsRelay() && !slices.Contains(relays, p.path.Via) {
+			effects = append(effects, p.lose(now)...)
+			p.restart(now)
+			effects = append(effects, m.search(now, p)...)
+		}
+	}
+	return effects
 }
 
 // Reset forgets the path and the probes under way: the member has a new key.
@@ -196,13 +223,22 @@ func (m *Machine) Request(now time.Duration, id identity.NodeID, r Route, token 
 	p.addCandidate(r, false)
 	switch {
 	case p.path.IsZero():
-		// It reaches us here, so this is the best guess at reaching it.
+		// It reaches us here, so this is the best guess at reaching it; and it
+		// tries our addresses now, so with a NAT on both sides this is the
+		// moment to try its.
 		p.wantedUntil = max(p.wantedUntil, now+wantedFor)
 		if now-p.lastBack >= firstRound || p.lastBack == 0 {
 			p.lastBack = now
 			effects = append(effects, m.request(now, p, r))
+			if r.IsRelay() {
+				effects = append(effects, m.probeAll(now, p, r)...)
+			}
 		}
-	case p.path.Remote != r.Remote && p.doubt == trusted:
+	case p.path.same(r):
+	case p.path.IsRelay() && !r.IsRelay():
+		effects = append(effects, m.request(now, p, r))
+	case p.path.IsRelay(), r.IsRelay() && p.doubt != trusted:
+	case p.doubt == trusted:
 		// It may have moved. Data from it would hide that our path is dead, so
 		// only an answer ends this doubt.
 		p.doubt, p.missed, p.nextProbe = elsewhere, 0, now
@@ -224,11 +260,13 @@ func (m *Machine) Answer(now time.Duration, id identity.NodeID, r Route, token u
 	}
 	delete(p.inFlight, token)
 	p.answered, p.met = now, true
-	if r.Remote != asked.route.Remote {
+	if !r.same(asked.route) {
 		// A NAT in between answers from elsewhere; we send where we asked.
-		r.Remote = asked.route.Remote
+		r = asked.route
 	}
-	p.measure(now - asked.at)
+	if p.path.same(r) {
+		p.measure(now - asked.at)
+	}
 	switch {
 	case p.path.IsZero():
 		down := time.Duration(0)
@@ -236,15 +274,26 @@ func (m *Machine) Answer(now time.Duration, id identity.NodeID, r Route, token u
 			down = now - p.since
 		}
 		p.use(now, r)
+		p.measure(now - asked.at)
 		return []Effect{{Kind: PathUp, Peer: id, Route: r, Down: down}}
-	case p.path.Remote == r.Remote:
+	case p.path.same(r):
 		p.doubt, p.missed = trusted, 0
 		return nil
-	case p.missed > 0:
+	case p.path.IsRelay() && !r.IsRelay(), p.missed > missedBefore(r):
 		p.use(now, r)
+		p.measure(now - asked.at)
 		return []Effect{{Kind: PathMoved, Peer: id, Route: r}}
 	}
 	return nil
+}
+
+// missedBefore is how many probes of the path must have gone unanswered, less
+// one, before another route takes its place: a relay waits for one more.
+func missedBefore(r Route) int {
+	if r.IsRelay() {
+		return 1
+	}
+	return 0
 }
 
 // Tick does what is due at now and returns when to call it next at the latest.
@@ -260,6 +309,7 @@ func (m *Machine) Tick(now time.Duration, activity Activity) (effects []Effect, 
 			continue
 		}
 		effects = append(effects, m.watch(now, p, sent, max(heard, p.answered))...)
+		effects = append(effects, m.upgrade(now, p)...)
 		next = min(next, p.nextLook(sent, max(heard, p.answered)))
 	}
 	return effects, max(next, now+time.Millisecond)

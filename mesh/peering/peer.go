@@ -1,7 +1,6 @@
 package peering
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -54,13 +53,20 @@ type peer struct {
 	doubt     doubt
 	missed    int
 	nextProbe time.Duration
+
+	// on a relay
+	upgradeGap  time.Duration
+	nextUpgrade time.Duration
 }
 
 func (p *peer) wanted(now time.Duration) bool { return p.inUse || now < p.wantedUntil }
 
 func (p *peer) addCandidate(r Route, said bool) {
+	if r.IsRelay() {
+		return // those are the machine's
+	}
 	for i := range p.candidates {
-		if c := &p.candidates[i]; c.route.Remote == r.Remote {
+		if c := &p.candidates[i]; c.route.same(r) {
 			if r.Local.IsValid() {
 				c.route.Local = r.Local
 			}
@@ -84,6 +90,11 @@ func (p *peer) restart(now time.Duration) { p.round, p.nextRound = 0, now }
 func (p *peer) use(now time.Duration, r Route) {
 	p.path, p.since = r, now
 	p.doubt, p.missed, p.nextProbe = trusted, 0, 0
+	p.roundTrip = 0 // of another path
+	p.upgradeGap, p.nextUpgrade = upgradeFirst, never
+	if r.IsRelay() {
+		p.nextUpgrade = now + upgradeFirst
+	}
 }
 
 func (p *peer) lose(now time.Duration) []Effect {
@@ -122,7 +133,10 @@ func (m *Machine) search(now time.Duration, p *peer) []Effect {
 	if !p.path.IsZero() || !p.wanted(now) || now < p.nextRound {
 		return nil
 	}
-	effects := m.probeAll(now, p, netip.AddrPort{})
+	effects := m.probeAll(now, p, Route{})
+	if p.round >= relayFrom {
+		effects = append(effects, m.probeRelays(now, p, Route{})...)
+	}
 	stranger := p.round == 0 && !p.met
 	if (stranger || p.round >= introduceFrom) && (p.introduced == 0 || now-p.introduced >= introduceGap) {
 		p.introduced = now
@@ -139,13 +153,35 @@ func (m *Machine) search(now time.Duration, p *peer) []Effect {
 	return effects
 }
 
-func (m *Machine) probeAll(now time.Duration, p *peer, but netip.AddrPort) (effects []Effect) {
+// probeAll sends a probe to every address of a member but that of one route.
+func (m *Machine) probeAll(now time.Duration, p *peer, but Route) (effects []Effect) {
 	for _, c := range p.candidates {
-		if c.route.Remote != but {
+		if !c.route.same(but) {
 			effects = append(effects, m.request(now, p, c.route))
 		}
 	}
 	return effects
+}
+
+// probeRelays sends a probe through every relay but that of one route.
+func (m *Machine) probeRelays(now time.Duration, p *peer, but Route) (effects []Effect) {
+	for _, via := range m.relays {
+		if r := (Route{Via: via}); via != p.id && !r.same(but) {
+			effects = append(effects, m.request(now, p, r))
+		}
+	}
+	return effects
+}
+
+// upgrade tries from time to time whether a relayed member can be reached
+// straight.
+func (m *Machine) upgrade(now time.Duration, p *peer) []Effect {
+	if now < p.nextUpgrade {
+		return nil
+	}
+	p.nextUpgrade = now + p.upgradeGap
+	p.upgradeGap = min(2*p.upgradeGap, upgradeLast)
+	return m.probeAll(now, p, Route{})
 }
 
 // watch looks whether the path is still alive. heard is when anything was last
@@ -178,7 +214,8 @@ func (m *Machine) probePath(now time.Duration, p *peer) []Effect {
 	p.missed++
 	effects := []Effect{m.request(now, p, p.path)}
 	if p.missed > 1 || p.doubt == elsewhere {
-		effects = append(effects, m.probeAll(now, p, p.path.Remote)...)
+		effects = append(effects, m.probeAll(now, p, p.path)...)
+		effects = append(effects, m.probeRelays(now, p, p.path)...)
 	}
 	return effects
 }
@@ -198,7 +235,7 @@ func (p *peer) quietAt(sent, heard time.Duration) time.Duration {
 // nextLook is when the path has to be looked at again.
 func (p *peer) nextLook(sent, heard time.Duration) time.Duration {
 	if p.doubt != trusted {
-		return p.nextProbe
+		return min(p.nextProbe, p.nextUpgrade)
 	}
-	return p.quietAt(sent, heard)
+	return min(p.quietAt(sent, heard), p.nextUpgrade)
 }

@@ -1,19 +1,35 @@
 package peering
 
-import "net/netip"
+import (
+	"net/netip"
 
-// Route is a way to a member. The zero value is no route. It is comparable.
+	"github.com/serialspan/serialspan/mesh/identity"
+)
+
+// Route is a way to a member: straight to an address, or through another
+// member that passes messages on. The zero value is no route. It is comparable.
 type Route struct {
-	Remote netip.AddrPort // where to send
-	Local  netip.Addr     // which of our addresses to send from; invalid: any
+	Remote netip.AddrPort  // where to send; invalid with Via
+	Local  netip.Addr      // which of our addresses to send from; invalid: any
+	Via    identity.NodeID // the member that relays; zero: none
 }
 
 // IsZero reports whether r is no route.
-func (r Route) IsZero() bool { return !r.Remote.IsValid() }
+func (r Route) IsZero() bool { return !r.Remote.IsValid() && r.Via.IsZero() }
 
-// String names the route for people: the remote address and port.
+// IsRelay reports whether r leads through another member.
+func (r Route) IsRelay() bool { return !r.Via.IsZero() }
+
+// same reports whether r and other lead the same way; our own address does not
+// count.
+func (r Route) same(other Route) bool { return r.Remote == other.Remote && r.Via == other.Via }
+
+// String names the route for people: the remote address and port, or the relay.
 func (r Route) String() string {
-	if r.IsZero() {
+	switch {
+	case r.IsRelay():
+		return "via " + r.Via.Short()
+	case r.IsZero():
 		return "none"
 	}
 	return r.Remote.String()

@@ -48,13 +48,16 @@ async function main(host, port) {
   await stick.start();
 
   const framer = new Framer();
-  const port1 = stick.serialport;
-  const write = port1.writeAsync.bind(port1);
+  const serial = stick.serialport;
+  const write = serial.writeAsync.bind(serial);
   let last = Promise.resolve();
-  port1.writeAsync = (chunk) => {
+  serial.writeAsync = (chunk) => {
     for (const frame of framer.push(Buffer.from(chunk))) last = last.then(() => write(frame));
     return last;
   };
+  // The mock waits 1 s for an ACK and then throws where nobody catches it. A stick would go on, and so does this one: on
+  // a machine that is busy for a second the application repeats itself.
+  process.on("unhandledRejection", (err) => console.error("stick:", err.message));
   console.log("stick ready");
   process.on("SIGTERM", () => process.exit(0));
 }

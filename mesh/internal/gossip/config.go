@@ -27,12 +27,13 @@ const (
 	// MaxMeta is memberlist's limit for a record (MetaMaxSize), bytes.
 	MaxMeta = memberlist.MetaMaxSize
 
-	// MaxMessage and MaxName bound a broadcast, bytes: with frame (14),
+	// MaxMessage bounds a broadcast, bytes: with its name, frame (14),
 	// memberlist's framing (5), encryption (29) and label (at most 64) it fits
 	// MaxPacket. 1000 + 30 + 14 + 5 + 29 + 64 = 1142.
 	MaxMessage = 1000
-	MaxName    = 30
-	maxLabel   = 62
+	// MaxName bounds the name of a broadcast, bytes.
+	MaxName  = 30
+	maxLabel = 62
 
 	// retransmit times the decimal digits of the cluster's size is how often a
 	// member passes something on. With memberlist's 4, one rumour in some

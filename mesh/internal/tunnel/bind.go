@@ -74,6 +74,7 @@ type bind struct {
 	t         *Tunnel
 	open      atomic.Bool
 	responses responses
+	strangers strangers
 }
 
 // Open implements conn.Bind. The socket outlives Open and Close.
@@ -151,9 +152,18 @@ func (b *bind) receive(packets [][]byte, sizes []int, eps []conn.Endpoint) (int,
 // inspect looks at a WireGuard message from the network and reports whether
 // wireguard-go should have it.
 func (b *bind) inspect(p []byte, from netip.AddrPort, local netip.Addr) (bool, conn.Endpoint) {
+	if !b.strangers.wellFormed(p) {
+		b.t.stats.Strangers.Add(1)
+		return false, nil
+	}
 	switch {
 	case p[0] == messageTransport:
+		if !b.strangers.knows(from) {
+			b.t.stats.Strangers.Add(1)
+		}
 		return true, anySource
+	case p[0] == messageCookie && !b.strangers.knows(from):
+		b.t.stats.Strangers.Add(1)
 	case p[0] == messageInitiation && len(p) == initiationLen:
 		if l, response := b.responses.arrived(b.t.now(), p); l != nil {
 			b.t.stats.AnsweredRepeats.Add(1)

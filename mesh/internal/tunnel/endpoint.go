@@ -156,6 +156,7 @@ type Stats struct {
 	SendQueueFull   atomic.Uint64 // TrySend found no room
 	NoRoute         atomic.Uint64 // data for a member without a path
 	SendErrors      atomic.Uint64 // the socket refused a datagram
+	Strangers       atomic.Uint64 // WireGuard messages that are not for us, or from where no member is
 	MalformedInside atomic.Uint64 // a member sent something else than a datagram of ours
 	Repeats         atomic.Uint64 // initiations sent again
 	AnsweredRepeats atomic.Uint64 // repeats answered with the stored response

@@ -112,6 +112,7 @@ func New(cfg Config) *Tunnel {
 	t.table.Store(&table{})
 	t.ep = newEndpoint(cfg.Cluster.Address(cfg.Self), &t.stats, t.deliver)
 	t.bind = &bind{t: t}
+	t.bind.strangers.setKey(cfg.Private.Public())
 	return t
 }
 
@@ -221,6 +222,7 @@ func (t *Tunnel) Rekey(private identity.WireGuardPrivate) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.cfg.Private = private
+	t.bind.strangers.setKey(private.Public())
 	for _, l := range t.table.Load().byID {
 		l.renew()
 	}
@@ -287,9 +289,11 @@ func (t *Tunnel) SetRoute(id identity.NodeID, r peering.Route) {
 	}
 	if r.IsZero() {
 		l.route.Store(nil)
+		t.bind.strangers.setRemotes(t.table.Load())
 		return
 	}
 	l.route.Store(&r)
+	t.bind.strangers.setRemotes(t.table.Load())
 	l.mu.Lock()
 	out := l.init.take(t.now(), true)
 	l.mu.Unlock()

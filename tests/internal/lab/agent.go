@@ -174,11 +174,18 @@ func command(ctx context.Context, host *Host, program string, args ...string) *e
 	return exec.CommandContext(ctx, program, args...)
 }
 
+// tail returns the end of a log without the questions of WaitFor.
 func tail(text string) string {
-	if len(text) <= logTail {
-		return text
+	var kept strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.Contains(line, `msg="control request" request="GET `) {
+			kept.WriteString(line)
+		}
 	}
-	return "[…]" + text[len(text)-logTail:]
+	if text = kept.String(); len(text) > logTail {
+		text = "[…]" + text[len(text)-logTail:]
+	}
+	return text
 }
 
 // Exited reports whether the process has ended.

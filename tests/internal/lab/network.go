@@ -124,7 +124,9 @@ func removeNamespace(tb testing.TB, name string) {
 		tb.Logf("process %d was still running in %s", pid, name)
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
-	ip(tb, "netns", "delete", name)
+	if err := tryIP("netns", "delete", name); err != nil {
+		tb.Error(err)
+	}
 }
 
 func processesIn(tb testing.TB, namespace string) []int {
@@ -162,9 +164,16 @@ func sweep(tb testing.TB) {
 
 func ip(tb testing.TB, args ...string) {
 	tb.Helper()
+	if err := tryIP(args...); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func tryIP(args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, "ip", args...).CombinedOutput(); err != nil {
-		tb.Errorf("ip %s: %v\n%s", strings.Join(args, " "), err, out)
+		return fmt.Errorf("ip %s: %w: %s", strings.Join(args, " "), err, out)
 	}
+	return nil
 }
