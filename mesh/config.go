@@ -49,6 +49,9 @@ type Config struct {
 	// Protocols are the stream protocols that Accept will be called for;
 	// default none.
 	Protocols []string
+	// Relay says whether this node passes messages on for others; default
+	// RelayAuto.
+	Relay RelayMode
 	// OnBroadcast gets every message of Broadcast from other members, at least
 	// once each; it must not block or keep the message. Default: ignored.
 	OnBroadcast func(message []byte)

@@ -12,33 +12,42 @@ import (
 	"github.com/serialspan/serialspan/mesh/peering"
 )
 
-// control is a datagram on the socket that is not WireGuard's.
+// control is a datagram that is not WireGuard's, and the way back to its sender.
 type control struct {
 	n     int
 	buf   [join.FirstLen]byte // the longest kind
-	from  netip.AddrPort
-	local netip.Addr
+	route peering.Route
 }
 
 // expireEvery is how often join handshakes are looked through.
 const expireEvery = time.Second
 
-// takeControl queues a control datagram for the control loop. It runs on
-// wireguard-go's goroutine and never waits.
+// takeControl queues a control datagram from the socket for the control loop. It
+// runs on wireguard-go's goroutine and never waits.
 func (m *Mesh) takeControl(datagram []byte, from netip.AddrPort, local netip.Addr) {
-	var queue chan *control
+	route := peering.Route{Remote: from, Local: local}
 	switch datagram[0] {
 	case probe.Type:
-		queue = m.probes
+		m.takeProbe(datagram, route)
 	case join.TypeFirst, join.TypeSecond, join.TypeThird:
-		queue = m.joins
+		m.queueControl(m.joins, datagram, route)
+	default:
+		m.counters.strangers.Add(1)
 	}
-	if queue == nil || len(datagram) > join.FirstLen {
+}
+
+// takeProbe is takeControl for a probe, which may come through a relay too.
+func (m *Mesh) takeProbe(datagram []byte, route peering.Route) {
+	m.queueControl(m.probes, datagram, route)
+}
+
+func (m *Mesh) queueControl(queue chan<- *control, datagram []byte, route peering.Route) {
+	if len(datagram) > join.FirstLen {
 		m.counters.strangers.Add(1)
 		return
 	}
 	c := m.controls.Get().(*control)
-	c.n, c.from, c.local = copy(c.buf[:], datagram), from, local
+	c.n, c.route = copy(c.buf[:], datagram), route
 	select {
 	case queue <- c:
 	default:
@@ -93,10 +102,16 @@ func (m *Mesh) look() time.Duration {
 			m.apply(m.peering.Announce(now, id, m.self.Compare(id) > 0))
 		}
 		for id := range paths {
+			m.usePeer(id) // it may be one to pass a message on to
 			m.apply(m.peering.Want(now, id))
 		}
 		effects, next := m.peering.Tick(now, m.tunnel.Activity)
 		m.apply(effects)
+		if m.relaysChanged {
+			m.relaysChanged = false
+			m.lookForRelays()
+			next = now // it may have begun searches
+		}
 		wait = next - now
 	})
 	return wait
@@ -124,12 +139,11 @@ func (m *Mesh) handleProbe(c *control) (ok bool) {
 		if !m.usePeer(id) {
 			return
 		}
-		route := peering.Route{Remote: c.from, Local: c.local}
 		switch p.Kind {
 		case probe.Request:
-			m.apply(m.peering.Request(m.now(), id, route, p.Token, p.Initiate))
+			m.apply(m.peering.Request(m.now(), id, c.route, p.Token, p.Initiate))
 		case probe.Answer:
-			m.apply(m.peering.Answer(m.now(), id, route, p.Token))
+			m.apply(m.peering.Answer(m.now(), id, c.route, p.Token))
 			m.skews[id] = time.Duration(p.Wall-m.cfg.Wall().UnixNano()) + m.peering.Status(id).RoundTrip/2
 		}
 	})
@@ -174,9 +188,16 @@ func (m *Mesh) apply(effects []peering.Effect) {
 }
 
 func (m *Mesh) sendProbe(e peering.Effect, p probe.Probe) {
-	if pair := m.pair(e.Peer); pair != nil {
-		// A datagram that cannot be sent is one that is lost.
-		_ = m.cfg.Socket.WriteTo(pair.Seal(p), e.Route.Remote, e.Route.Local)
+	pair := m.pair(e.Peer)
+	if pair == nil {
+		return
+	}
+	datagram := pair.Seal(p)
+	// A datagram that cannot be sent is one that is lost.
+	if e.Route.IsRelay() {
+		_ = m.tunnel.TryRelay(e.Route.Via, byte(plane.Relay), e.Peer, datagram)
+	} else {
+		_ = m.cfg.Socket.WriteTo(datagram, e.Route.Remote, e.Route.Local)
 	}
 }
 
@@ -187,6 +208,7 @@ const renewAfter = 300 * time.Millisecond
 func (m *Mesh) changePath(e peering.Effect) {
 	m.log.Debug("path changed", "node", e.Peer.Short(), "path", e.Route.String(), "down", e.Down)
 	m.tunnel.SetRoute(e.Peer, e.Route)
+	m.relaysChanged = true
 	if e.Kind == peering.PathUp && e.Down > renewAfter {
 		m.later(func() { m.quic.RenewOlder(e.Peer, e.Down) })
 	}
@@ -248,6 +270,7 @@ func (m *Mesh) removeIdle(after time.Duration) {
 				continue
 			}
 			m.tunnel.RemovePeer(id)
+			m.relaysChanged = true
 			delete(m.added, id)
 			m.log.Debug("idle peer removed", "node", id.Short())
 		}

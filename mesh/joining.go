@@ -309,15 +309,15 @@ func (m *Mesh) beginJoin(to netip.AddrPort) {
 // handleJoin handles a join message and reports whether it changed anything.
 func (m *Mesh) handleJoin(c *control) (changed bool) {
 	m.do(func() {
-		r := m.join.Handle(m.now(), c.from, c.buf[:c.n])
+		r := m.join.Handle(m.now(), c.route.Remote, c.buf[:c.n])
 		if r.Reply != nil {
-			_ = m.cfg.Socket.WriteTo(r.Reply, c.from, c.local)
+			_ = m.cfg.Socket.WriteTo(r.Reply, c.route.Remote, c.route.Local)
 		}
 		if r.Refused != nil {
 			m.joinRefused(r.Refused)
 		}
 		if r.Done != nil {
-			m.joined(r.Done, c.local)
+			m.joined(r.Done, c.route.Local)
 			changed = true
 		}
 	})

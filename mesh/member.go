@@ -44,7 +44,7 @@ type Member struct {
 	Address   netip.Addr // mesh address
 	Endpoints []netip.AddrPort
 
-	Path      string        // "direct", "self", or empty: none now
+	Path      string        // "direct", "via NAME", "self", or empty: none now
 	Endpoint  string        // where datagrams go, for people; empty: nowhere
 	RoundTrip time.Duration // smoothed; 0: not measured
 	Heard     time.Duration // since data last came from it; negative: never
@@ -91,7 +91,10 @@ func (m *Mesh) member(id identity.NodeID) (Member, bool) {
 }
 
 func (m *Mesh) describePath(member *Member, s peering.Status) {
-	if !s.Route.IsZero() {
+	switch {
+	case s.Route.IsRelay():
+		member.Path = "via " + m.nameOf(s.Route.Via)
+	case !s.Route.IsZero():
 		member.Path, member.Endpoint = "direct", s.Route.String()
 	}
 	member.RoundTrip = s.RoundTrip
@@ -99,6 +102,14 @@ func (m *Mesh) describePath(member *Member, s peering.Status) {
 	if _, heard := m.tunnel.Activity(member.ID); heard > 0 {
 		member.Heard = m.now() - heard
 	}
+}
+
+// nameOf returns a member's name for people.
+func (m *Mesh) nameOf(id identity.NodeID) string {
+	if signed, ok := m.roster.Get(id); ok {
+		return signed.Record().Name
+	}
+	return id.Short()
 }
 
 // skew returns how far a member's wall clock is ahead, if it is known; mu is
@@ -138,6 +149,11 @@ type Status struct {
 	NoRoute        uint64 // for members without a path
 	SendErrors     uint64 // refused by the socket
 
+	// Messages of others that we were asked to pass on.
+	RelayPassed  uint64
+	RelayLimited uint64 // more than a pair may send
+	RelayRefused uint64 // we do not offer it, or it is to nobody
+
 	// Join handshakes, since the start.
 	JoinAnswered  uint64 // first messages that we answered
 	JoinCompleted uint64 // on either side
@@ -166,6 +182,9 @@ func (m *Mesh) Status() Status {
 		PlaneDropped:   slow + unknown,
 		NoRoute:        tunnel.NoRoute.Load(),
 		SendErrors:     tunnel.SendErrors.Load(),
+		RelayPassed:    m.relay.passed.Load(),
+		RelayLimited:   m.relay.limited.Load(),
+		RelayRefused:   m.relay.refused.Load(),
 	}
 	joins := m.join.Stats()
 	s.JoinAnswered, s.JoinCompleted, s.JoinRefused = joins.Answered, joins.Completed, joins.Refused

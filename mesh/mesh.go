@@ -59,6 +59,7 @@ type Mesh struct {
 	accepts       map[string]chan accepted
 	joining       joining
 	counters      counters
+	relay         relay
 	watch         watchers
 	pongs         sync.WaitGroup
 	stopped       chan struct{} // closed when Run is over
@@ -74,7 +75,9 @@ type Mesh struct {
 	record   roster.Record // ours, as last signed
 	seen     []netip.AddrPort
 	twin     bool
-	after    []func() // to do once mu is free
+	// relaysChanged: a path or record has changed that may matter to relaying.
+	relaysChanged bool
+	after         []func() // to do once mu is free
 }
 
 // New makes a mesh node: it draws the WireGuard key of this start and signs the
@@ -123,8 +126,9 @@ func New(cfg Config) (*Mesh, error) {
 func (m *Mesh) firstRecord() error {
 	m.record = roster.Record{
 		Name: m.cfg.Name, WireGuard: m.private.Public(), Version: m.cfg.Version,
-		Epoch: m.cfg.Store.Epoch(), Sequence: 1,
+		Epoch: m.cfg.Store.Epoch(), Sequence: 1, Relay: m.cfg.Relay == RelayOn,
 	}
+	m.relay.offered.Store(m.record.Relay)
 	if _, err := rand.Read(m.record.Start[:]); err != nil {
 		return err
 	}
@@ -166,12 +170,13 @@ func (m *Mesh) assemble(id *identity.Identity) error {
 		Control:     m.takeControl,
 		WantPath:    m.signals.wantPath,
 		Handshaking: m.signals.handshaking,
+		RelayKind:   byte(plane.Relay),
 		KeyBurnt:    m.signals.keyBurnt,
 		Now:         m.now,
 		Wall:        m.cfg.Wall,
 		Logger:      m.log,
 	})
-	m.plane = plane.New(plane.Config{Self: m.self, Send: m.send})
+	m.plane = plane.New(plane.Config{Self: m.self, Send: m.send, Relay: m.passOn, Relayed: m.takeRelayed})
 	var err error
 	m.quic, err = quicnet.New(quicnet.Config{
 		Identity:   id,

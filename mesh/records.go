@@ -51,6 +51,7 @@ func (m *Mesh) adopt(id identity.NodeID, old roster.Signed, had bool, now roster
 			m.later(func() { m.quic.Restarted(id) })
 		}
 		m.peering.SetCandidates(id, now.Endpoints)
+		m.relaysChanged = true
 		m.signals.look()
 	}
 	m.log.Debug("record taken", "node", id.Short(), "epoch", now.Epoch, "sequence", now.Sequence)
@@ -109,7 +110,9 @@ func (m *Mesh) rekey() {
 		}
 		for _, id := range m.tunnel.Peers() {
 			for _, r := range m.peering.Routes(id) {
-				m.beginJoin(r.Remote)
+				if !r.IsRelay() {
+					m.beginJoin(r.Remote)
+				}
 			}
 			m.later(func() { m.quic.Renew(id) })
 		}

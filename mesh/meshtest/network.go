@@ -16,6 +16,7 @@ package meshtest
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -72,6 +73,14 @@ func (n *Network) SetLink(a, b *Node, l Link) {
 
 // Cut takes down the links between two groups; Heal brings them up.
 func (n *Network) Cut(one, other []*Node) { n.hub.Cut(addrs(one), addrs(other)) }
+
+// Addr returns an address that no node has yet, for Options.Addr.
+func (n *Network) Addr() netip.AddrPort { return n.nextAddr() }
+
+// CutAddrs is Cut for two addresses whose nodes need not be there yet.
+func (n *Network) CutAddrs(a, b netip.AddrPort) {
+	n.hub.Cut([]net.Addr{memnet.UDPAddr(a)}, []net.Addr{memnet.UDPAddr(b)})
+}
 
 // Heal brings up what Cut took down.
 func (n *Network) Heal(one, other []*Node) { n.hub.Heal(addrs(one), addrs(other)) }

@@ -18,6 +18,7 @@ type Options struct {
 	Join        []*Node          // join through these
 	JoinAddress []string         // and these
 	Protocols   []string         // for Accept
+	Relay       mesh.RelayMode   // default: auto
 	OnBroadcast func([]byte)     // see mesh.Config
 	Secret      identity.Secret  // default: the network's
 	StateDir    string           // default: a new one
@@ -62,7 +63,7 @@ func (n *Network) Start(name string, o Options) *Node {
 	}
 	node.Mesh, err = mesh.New(mesh.Config{
 		Store: store, Secret: o.Secret, Name: name, Socket: node.socket, Join: join,
-		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Wall: o.Wall, Logger: o.Logger,
+		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Relay: o.Relay, Wall: o.Wall, Logger: o.Logger,
 		Addresses: func() ([]netip.Addr, error) { return []netip.Addr{o.Addr.Addr()}, nil },
 	})
 	n.fatal(err, "start %s", name)

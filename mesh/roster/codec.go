@@ -22,10 +22,11 @@ type body struct {
 	KubeSpan  []byte   `cbor:"7,keyasint,omitempty"`
 	Endpoints [][]byte `cbor:"8,keyasint,omitempty"`
 	Version   string   `cbor:"9,keyasint,omitempty"`
+	Relay     bool     `cbor:"10,keyasint,omitempty"`
 }
 
 // lastKnownKey is the largest key of body.
-const lastKnownKey = 9
+const lastKnownKey = 10
 
 var (
 	encoder = newEncoder()
@@ -61,7 +62,7 @@ func newDecoder() cbor.DecMode {
 func encodeBody(r *Record) ([]byte, error) {
 	b := body{
 		Name: r.Name, Key: r.Key, WireGuard: r.WireGuard[:], Start: r.Start[:],
-		Epoch: r.Epoch, Sequence: r.Sequence, Version: r.Version,
+		Epoch: r.Epoch, Sequence: r.Sequence, Version: r.Version, Relay: r.Relay,
 	}
 	if r.KubeSpan.IsValid() {
 		b.KubeSpan = r.KubeSpan.AsSlice()
@@ -81,7 +82,7 @@ func decodeBody(data []byte) (Record, error) {
 	if err := checkCanonical(data, &b); err != nil {
 		return Record{}, err
 	}
-	r := Record{Name: b.Name, Key: b.Key, Epoch: b.Epoch, Sequence: b.Sequence, Version: b.Version}
+	r := Record{Name: b.Name, Key: b.Key, Epoch: b.Epoch, Sequence: b.Sequence, Version: b.Version, Relay: b.Relay}
 	if len(b.WireGuard) != len(r.WireGuard) || len(b.Start) != len(r.Start) {
 		return Record{}, fmt.Errorf("%w: a key or start of the wrong length", ErrRecord)
 	}

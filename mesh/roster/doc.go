@@ -22,10 +22,11 @@
 //	 8   endpoints: 1 to 8 byte strings of address ‖ port (big endian), 6 bytes
 //	     for IPv4 and 18 for IPv6; absent: none
 //	 9   software version: text, 1 to 24 bytes; absent: not told
+//	10   relay: true if it passes messages on for others; absent: it does not
 //
-// The largest record of version 1 has 438 bytes: 66 (name) + 2·35 (keys) + 18
+// The largest record of version 1 has 440 bytes: 66 (name) + 2·35 (keys) + 18
 // (start) + 2·10 (epoch, sequence) + 18 (KubeSpan) + 154 (endpoints) + 27
-// (version) + 1 (map) + 64 (signature). It must fit memberlist's 512 bytes of
+// (version) + 2 (relay) + 1 (map) + 64 (signature). It must fit memberlist's 512 bytes of
 // meta, and two of them the 1200 bytes of a join datagram.
 //
 // Further unsigned keys are allowed and ignored: the body is verified and

@@ -52,6 +52,7 @@ type Record struct {
 	KubeSpan  netip.Addr            // unique local IPv6 address; the zero Addr: none
 	Endpoints []netip.AddrPort      // UDP addresses to try, at most MaxEndpoints, best first
 	Version   string                // software version, at most MaxVersion bytes; empty: not told
+	Relay     bool                  // passes messages on for members that cannot reach each other
 }
 
 // ValidName reports whether name may be a node name: 1 to MaxName bytes of

@@ -91,6 +91,7 @@ type Beacon struct {
 	start    time.Time
 	machine  *Machine
 	links    []link
+	polled   bool
 	rejoined time.Duration
 
 	mu    sync.Mutex
@@ -242,10 +243,11 @@ func (b *Beacon) poll(deliver func(received)) {
 	slices.Sort(names)
 	b.count(func(s *Stats) { s.Links = names })
 	b.fail(err)
-	if changed {
+	if changed && b.polled { // at start the machine needs no telling
 		b.cfg.Logger.Debug("links for beacons", "links", names)
 		b.machine.LinksChanged(b.now())
 	}
+	b.polled = true
 }
 
 // fail notes why there are no beacons, and says so once.

@@ -241,7 +241,9 @@ func (s *sockets) links() ([]link, error) {
 }
 
 // addressesOf reads an answer to RTM_GETADDR: links that have any address but a
-// link-local one, without their names.
+// link-local one, without their names. Each message holds struct ifaddrmsg,
+// which is family (1), prefix length (1), flags (1), scope (1), index (4), and
+// attributes; see rtnetlink(7).
 func addressesOf(table []byte) (map[int]link, error) {
 	messages, err := syscall.ParseNetlinkMessage(table)
 	if err != nil {
@@ -253,28 +255,38 @@ func addressesOf(table []byte) (map[int]link, error) {
 		if m.Header.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
 			continue
 		}
-		attributes, err := syscall.ParseNetlinkRouteAttr(&m)
-		if err != nil {
-			return nil, fmt.Errorf("list addresses: %w", err)
-		}
 		index := int(binary.NativeEndian.Uint32(m.Data[4:]))
 		l := all[index]
 		l.index = index
-		for _, a := range attributes {
-			addr, ok := netip.AddrFromSlice(a.Value)
-			switch bits := int(m.Data[1]); {
-			case a.Attr.Type != unix.IFA_ADDRESS || !ok:
-			case addr.Is4() && bits <= 32:
-				l.prefixes = append(l.prefixes, netip.PrefixFrom(addr, bits))
-				routed[index] = true
-			case addr.Is6() && addr.IsLinkLocalUnicast():
-				l.v6 = true
-			default:
-				routed[index] = true
-			}
+		addr := addressIn(m.Data[unix.SizeofIfAddrmsg:])
+		switch bits := int(m.Data[1]); {
+		case addr.Is4() && bits <= 32:
+			l.prefixes = append(l.prefixes, netip.PrefixFrom(addr, bits))
+			routed[index] = true
+		case addr.Is6() && addr.IsLinkLocalUnicast():
+			l.v6 = true
+		case addr.Is6():
+			routed[index] = true
 		}
 		all[index] = l
 	}
 	maps.DeleteFunc(all, func(index int, _ link) bool { return !routed[index] })
 	return all, nil
+}
+
+// addressIn finds IFA_ADDRESS among attributes: length (2), type (2), value,
+// padded to 4. syscall.ParseNetlinkRouteAttr panics on malformed ones.
+func addressIn(b []byte) netip.Addr {
+	for len(b) >= unix.SizeofRtAttr {
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.SizeofRtAttr || length > len(b) {
+			break
+		}
+		if binary.NativeEndian.Uint16(b[2:]) == unix.IFA_ADDRESS {
+			addr, _ := netip.AddrFromSlice(b[unix.SizeofRtAttr:length])
+			return addr
+		}
+		b = b[min((length+3)&^3, len(b)):]
+	}
+	return netip.Addr{}
 }

@@ -7,7 +7,13 @@
 //
 //	kind 1  gossip  memberlist packets, at most 1150 bytes
 //	kind 2  quic    QUIC packets, at most 1200 bytes
-//	kind 3  relay   WireGuard messages of two other members, at most 1200 + 80 + 17 bytes
+//	kind 3  relay   to be passed on: NodeID of the receiver (16) ‖ message
+//	kind 4  relayed passed on: NodeID of the sender (16) ‖ message
+//
+// The message of the last two is a datagram of the underlay, WireGuard's or a
+// sealed probe: a QUIC packet of 1200 bytes is 1280 as WireGuard message and
+// 1297 with the relay's header. Only kind 3 is passed on, and becomes kind 4:
+// so a message takes one hop.
 //
 // The plane starts no goroutine. It is lossy: what arrives while a reader's
 // queue is full is dropped and counted, because Deliver runs on the tunnel's
@@ -30,6 +36,10 @@ type Kind byte
 const (
 	Gossip Kind = 1
 	QUIC   Kind = 2
+	// Relay asks the receiver to pass a message on.
+	Relay Kind = 3
+	// Relayed is a message that was passed on.
+	Relayed Kind = 4
 )
 
 // Addr is the address of a member on the plane. It is comparable.
@@ -56,10 +66,17 @@ var ErrNotMember = errors.New("not a known member")
 // it was not sent; nil does not mean that it arrives.
 type SendFunc func(to identity.NodeID, kind Kind, payload []byte, wait bool) error
 
+// PassFunc handles a message that a member asks to be passed on to another, or
+// that from passed on for another. It must not wait or keep message.
+type PassFunc func(from, other identity.NodeID, message []byte)
+
 // Config is what a Plane needs. Self and Send must be set.
 type Config struct {
 	Self identity.NodeID
 	Send SendFunc
+	// Relay gets the messages to pass on, Relayed those passed on to us; nil
+	// drops and counts them.
+	Relay, Relayed PassFunc
 }
 
 // Plane distributes datagrams by kind. It is safe for concurrent use.
@@ -95,9 +112,21 @@ func (p *Plane) Deliver(from identity.NodeID, kind Kind, payload []byte) {
 		p.gossip.deliver(from, payload)
 	case QUIC:
 		p.quic.deliver(from, payload)
+	case Relay:
+		p.pass(p.cfg.Relay, from, payload)
+	case Relayed:
+		p.pass(p.cfg.Relayed, from, payload)
 	default:
 		p.unknown.Add(1)
 	}
+}
+
+func (p *Plane) pass(to PassFunc, from identity.NodeID, payload []byte) {
+	if to == nil || len(payload) <= identity.NodeIDLen {
+		p.unknown.Add(1)
+		return
+	}
+	to(from, identity.NodeID(payload[:identity.NodeIDLen]), payload[identity.NodeIDLen:])
 }
 
 // Dropped returns how many datagrams were dropped on arrival: because their

@@ -105,3 +105,28 @@ func TestDeadlines(t *testing.T) {
 		}
 	})
 }
+
+func TestPassedOnMessages(t *testing.T) {
+	type call struct {
+		from, other identity.NodeID
+		message     string
+	}
+	var relay, relayed []call
+	note := func(to *[]call) plane.PassFunc {
+		return func(from, other identity.NodeID, message []byte) {
+			*to = append(*to, call{from, other, string(message)})
+		}
+	}
+	p := plane.New(plane.Config{Relay: note(&relay), Relayed: note(&relayed)})
+	a, c := identity.NodeID{1}, identity.NodeID{3}
+	p.Deliver(a, plane.Relay, append(c[:], "to c"...))
+	p.Deliver(a, plane.Relayed, append(c[:], "from c"...))
+	p.Deliver(a, plane.Relay, c[:])    // nothing in it
+	p.Deliver(a, plane.Relayed, c[:5]) // cut
+	if len(relay) != 1 || relay[0] != (call{a, c, "to c"}) || len(relayed) != 1 || relayed[0] != (call{a, c, "from c"}) {
+		t.Errorf("relay %v, relayed %v", relay, relayed)
+	}
+	if _, unknown := p.Dropped(); unknown != 2 {
+		t.Errorf("%d malformed messages counted; want 2", unknown)
+	}
+}

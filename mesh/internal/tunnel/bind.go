@@ -75,6 +75,11 @@ type bind struct {
 	open      atomic.Bool
 	responses responses
 	strangers strangers
+
+	mu      sync.Mutex
+	stop    chan struct{} // closed by Close
+	relayed chan *relayed // messages that members passed on to us
+	pool    sync.Pool
 }
 
 // Open implements conn.Bind. The socket outlives Open and Close.
@@ -85,15 +90,25 @@ func (b *bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	if err := b.t.cfg.Socket.SetReadDeadline(time.Time{}); err != nil {
 		return nil, 0, err
 	}
-	return []conn.ReceiveFunc{b.receive}, port, nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	stop := make(chan struct{})
+	b.stop = stop
+	fromRelays := func(packets [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+		return b.receiveRelayed(stop, packets, sizes, eps)
+	}
+	return []conn.ReceiveFunc{b.receive, fromRelays}, port, nil
 }
 
 // Close implements conn.Bind: a deadline in the past wakes the reader.
 func (b *bind) Close() error {
-	if b.open.Swap(false) {
-		return b.t.cfg.Socket.SetReadDeadline(time.Unix(1, 0))
+	if !b.open.Swap(false) {
+		return nil
 	}
-	return nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	close(b.stop)
+	return b.t.cfg.Socket.SetReadDeadline(time.Unix(1, 0))
 }
 
 func (b *bind) SetMark(uint32) error { return nil }
@@ -156,21 +171,24 @@ func (b *bind) inspect(p []byte, from netip.AddrPort, local netip.Addr) (bool, c
 		b.t.stats.Strangers.Add(1)
 		return false, nil
 	}
-	switch {
-	case p[0] == messageTransport:
-		if !b.strangers.knows(from) {
-			b.t.stats.Strangers.Add(1)
-		}
-		return true, anySource
-	case p[0] == messageCookie && !b.strangers.knows(from):
+	if p[0] >= messageCookie && !b.strangers.knows(from) {
 		b.t.stats.Strangers.Add(1)
-	case p[0] == messageInitiation && len(p) == initiationLen:
+	}
+	return b.inspectMember(p, from, local)
+}
+
+// inspectMember is inspect for a message that looks like a member's.
+func (b *bind) inspectMember(p []byte, from netip.AddrPort, local netip.Addr) (bool, conn.Endpoint) {
+	switch p[0] {
+	case messageTransport:
+		return true, anySource
+	case messageInitiation:
 		if l, response := b.responses.arrived(b.t.now(), p); l != nil {
 			b.t.stats.AnsweredRepeats.Add(1)
 			b.sendOn(l, response)
 			return false, nil
 		}
-	case p[0] == messageResponse && len(p) == responseLen:
+	case messageResponse:
 		b.t.settle(binary.LittleEndian.Uint32(p[8:12]))
 	}
 	return true, &source{remote: from, local: local}
@@ -186,6 +204,9 @@ func (b *bind) Send(bufs [][]byte, ep conn.Endpoint) error {
 		}
 	case *source:
 		for _, buf := range bufs {
+			if !e.remote.IsValid() {
+				continue // the source of a relayed message
+			}
 			if err := b.t.cfg.Socket.WriteTo(buf, e.remote, e.local); err != nil {
 				b.t.stats.SendErrors.Add(1)
 			}
@@ -265,6 +286,13 @@ func (b *bind) sendOn(l *link, message []byte) {
 		return
 	}
 	l.sent.Store(int64(b.t.now()))
+	if r.IsRelay() {
+		// It goes into our own tunnel again, so it must not wait for room.
+		if err := b.t.TryRelay(r.Via, b.t.cfg.RelayKind, l.id, message); err != nil {
+			b.t.stats.SendErrors.Add(1)
+		}
+		return
+	}
 	if err := b.t.cfg.Socket.WriteTo(message, r.Remote, r.Local); err != nil {
 		b.t.stats.SendErrors.Add(1)
 	}

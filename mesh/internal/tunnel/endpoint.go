@@ -59,10 +59,11 @@ func newEndpoint(self netip.Addr, stats *Stats, deliver func(from [8]byte, kind 
 	}
 }
 
-// build puts a payload behind IPv6 and UDP headers (RFC 8200, RFC 768).
-func (e *endpoint) build(to netip.Addr, kind byte, payload []byte) *packet {
+// build puts a payload, which may come in two parts, behind IPv6 and UDP
+// headers (RFC 8200, RFC 768).
+func (e *endpoint) build(to netip.Addr, kind byte, head, payload []byte) *packet {
 	p := e.pool.Get().(*packet)
-	udpLen := udpHeaderLen + 1 + len(payload)
+	udpLen := udpHeaderLen + 1 + len(head) + len(payload)
 	p.n = ipv6HeaderLen + udpLen
 	h := p.buf[:innerHeader+1]
 	clear(h)
@@ -76,7 +77,8 @@ func (e *endpoint) build(to netip.Addr, kind byte, payload []byte) *packet {
 	binary.BigEndian.PutUint16(h[42:], innerPort)
 	binary.BigEndian.PutUint16(h[44:], uint16(udpLen))
 	h[innerHeader] = kind
-	copy(p.buf[innerHeader+1:], payload)
+	n := copy(p.buf[innerHeader+1:], head)
+	copy(p.buf[innerHeader+1+n:], payload)
 	return p
 }
 
@@ -156,6 +158,7 @@ type Stats struct {
 	SendQueueFull   atomic.Uint64 // TrySend found no room
 	NoRoute         atomic.Uint64 // data for a member without a path
 	SendErrors      atomic.Uint64 // the socket refused a datagram
+	RelayQueueFull  atomic.Uint64 // messages passed on to us came too fast
 	Strangers       atomic.Uint64 // WireGuard messages that are not for us, or from where no member is
 	MalformedInside atomic.Uint64 // a member sent something else than a datagram of ours
 	Repeats         atomic.Uint64 // initiations sent again

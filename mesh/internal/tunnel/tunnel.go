@@ -47,6 +47,10 @@ type Config struct {
 	// be told by a probe: it may have removed us as an idle peer, and if it is
 	// the smaller NodeID it should initiate. Nil ignores it.
 	Handshaking func(identity.NodeID)
+	// RelayKind is the kind of the datagrams that ask a member to pass a
+	// message on: NodeID of the receiver ‖ message. They are sent for peers
+	// whose route leads through a member.
+	RelayKind byte
 	// KeyBurnt is called when our WireGuard key cannot be used for handshakes
 	// any more, because the wall clock went back; Rekey must follow. Nil
 	// ignores it.
@@ -111,7 +115,7 @@ func New(cfg Config) *Tunnel {
 	}
 	t.table.Store(&table{})
 	t.ep = newEndpoint(cfg.Cluster.Address(cfg.Self), &t.stats, t.deliver)
-	t.bind = &bind{t: t}
+	t.bind = newBind(t)
 	t.bind.strangers.setKey(cfg.Private.Public())
 	return t
 }
@@ -327,7 +331,7 @@ func (t *Tunnel) Initiate(id identity.NodeID) {
 // Send sends one datagram to a peer, waiting for room in the queue. It returns
 // ErrNoPeer, ErrTooLong or net.ErrClosed; nil does not mean that it arrives.
 func (t *Tunnel) Send(to identity.NodeID, kind byte, payload []byte) error {
-	p, err := t.packet(to, kind, payload)
+	p, err := t.packet(to, kind, nil, payload)
 	if err != nil {
 		return err
 	}
@@ -337,7 +341,17 @@ func (t *Tunnel) Send(to identity.NodeID, kind byte, payload []byte) error {
 // TrySend is Send for callers that must not wait: it drops and counts where
 // the queue is full.
 func (t *Tunnel) TrySend(to identity.NodeID, kind byte, payload []byte) error {
-	p, err := t.packet(to, kind, payload)
+	return t.trySend(to, kind, nil, payload)
+}
+
+// TryRelay is TrySend of a message together with the NodeID of the member it
+// is for, or from: payload = NodeID ‖ message.
+func (t *Tunnel) TryRelay(to identity.NodeID, kind byte, id identity.NodeID, message []byte) error {
+	return t.trySend(to, kind, id[:], message)
+}
+
+func (t *Tunnel) trySend(to identity.NodeID, kind byte, head, payload []byte) error {
+	p, err := t.packet(to, kind, head, payload)
 	if err != nil {
 		return err
 	}
@@ -345,19 +359,36 @@ func (t *Tunnel) TrySend(to identity.NodeID, kind byte, payload []byte) error {
 	return nil
 }
 
-func (t *Tunnel) packet(to identity.NodeID, kind byte, payload []byte) (*packet, error) {
+func (t *Tunnel) packet(to identity.NodeID, kind byte, head, payload []byte) (*packet, error) {
 	select {
 	case <-t.ep.closed:
 		return nil, net.ErrClosed
 	default:
 	}
-	if len(payload) > MaxPayload {
+	if len(head)+len(payload) > MaxPayload {
 		return nil, ErrTooLong
 	}
 	if t.link(to) == nil {
 		return nil, ErrNoPeer
 	}
-	return t.ep.build(t.cfg.Cluster.Address(to), kind, payload), nil
+	return t.ep.build(t.cfg.Cluster.Address(to), kind, head, payload), nil
+}
+
+// Inject hands over a WireGuard message that a member passed on to us. It never
+// waits and does not keep message; where the queue is full it is dropped and
+// counted.
+func (t *Tunnel) Inject(message []byte) {
+	if len(message) > relayedMax {
+		return
+	}
+	m := t.bind.pool.Get().(*relayed)
+	m.n = copy(m.buf[:], message)
+	select {
+	case t.bind.relayed <- m:
+	default:
+		t.bind.pool.Put(m)
+		t.stats.RelayQueueFull.Add(1)
+	}
 }
 
 // Activity returns when data last left for a peer and last came from it, on
