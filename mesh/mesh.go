@@ -31,8 +31,9 @@ const (
 
 	// controlQueue bounds the probes and the join messages that wait, each.
 	controlQueue = 256
-	// leaveTimeout bounds how long a clean stop waits to tell the others.
-	leaveTimeout = time.Second
+	// leaveTimeout bounds how long a clean stop waits to tell the others: six
+	// rounds of gossip.
+	leaveTimeout = 1500 * time.Millisecond
 	// saveInterval is how often the list of known members may be written.
 	saveInterval = 10 * time.Minute
 )
@@ -210,33 +211,45 @@ func (m *Mesh) recallMembers() {
 }
 
 // Run takes part in the mesh until ctx ends, then tells the others that this
-// node leaves, waits a second at most for that, and stops all parts.
+// node leaves, waits a moment at most for that, and stops all parts: those that
+// still have something to say to the others before those that carry it.
 func (m *Mesh) Run(ctx context.Context) error {
 	defer close(m.stopped)
-	parts, stop := context.WithCancel(context.WithoutCancel(ctx))
+	talking, hush := context.WithCancel(context.WithoutCancel(ctx))
+	defer hush()
+	carrying, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	group, parts := errgroup.WithContext(parts)
-	group.Go(func() error { return m.tunnel.Run(parts) })
-	group.Go(func() error { return m.quic.Run(parts) })
-	group.Go(func() error { return m.gossip.Run(parts) })
-	group.Go(func() error { m.controlLoop(parts); return nil })
-	group.Go(func() error { m.joinLoop(parts); return nil })
-	group.Go(func() error { m.gossipLoop(parts); return nil })
-	group.Go(func() error { m.saveLoop(parts); return nil })
-	group.Go(func() error { m.pongLoop(parts); m.pongs.Wait(); return nil })
+
+	carriers, carrying := errgroup.WithContext(carrying)
+	carriers.Go(func() error { return m.tunnel.Run(carrying) })
+	carriers.Go(func() error { m.controlLoop(carrying); return nil })
+
+	talkers, talking := errgroup.WithContext(talking)
+	talkers.Go(func() error { return m.quic.Run(talking) })
+	talkers.Go(func() error { return m.gossip.Run(talking) })
+	talkers.Go(func() error { m.joinLoop(talking); return nil })
+	talkers.Go(func() error { m.gossipLoop(talking); return nil })
+	talkers.Go(func() error { m.saveLoop(talking); return nil })
+	talkers.Go(func() error { m.pongLoop(talking); m.pongs.Wait(); return nil })
 	for protocol, to := range m.accepts {
-		group.Go(func() error { m.acceptLoop(parts, protocol, to); return nil })
+		talkers.Go(func() error { m.acceptLoop(talking, protocol, to); return nil })
 	}
-	group.Go(func() error {
+	talkers.Go(func() error {
 		select {
 		case <-ctx.Done():
 			m.leave()
-			stop()
-		case <-parts.Done():
+			hush()
+		case <-carrying.Done(): // the socket is gone
+			hush()
+		case <-talking.Done():
 		}
 		return nil
 	})
-	err := group.Wait()
+	err := talkers.Wait()
+	stop()
+	if failed := carriers.Wait(); failed != nil {
+		err = failed
+	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errMessage is wrapped by no other error: the kernel sent what is no rtnetlink.
+// errMessage says that a datagram is not made as rtnetlink(7) says.
 var errMessage = errors.New("malformed rtnetlink message")
 
 // message is one rtnetlink message as far as it concerns us; kind says which of

@@ -56,14 +56,17 @@ func (n *namespace) do(f func() error) error {
 // ip runs ip(8) in the namespace.
 func (n *namespace) ip(args string) {
 	n.t.Helper()
-	err := n.do(func() error {
+	if err := n.try(args); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *namespace) try(args string) error {
+	return n.do(func() error {
 		out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("ip %s: %v: %s", args, err, out)
 		}
 		return nil
 	})
-	if err != nil {
-		n.t.Fatal(err)
-	}
 }

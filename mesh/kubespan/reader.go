@@ -65,7 +65,8 @@ type Reader struct {
 	cfg     Config
 	kind    string // of KubeSpan's link
 	source  source
-	judge   judge // Run's
+	judge   judge // Run's, as is index
+	index   int   // of the link that judge knows the peers of
 	state   atomic.Pointer[State]
 	changes chan struct{}
 }
@@ -116,24 +117,26 @@ func (r *Reader) Run(ctx context.Context) error {
 	}
 }
 
-// look reads everything.
+// look reads everything. What cannot be read for a reason that has nothing to
+// do with KubeSpan stays as it was.
 func (r *Reader) look(now time.Duration) State {
+	stale := r.State()
 	l, found, err := r.source.link(r.cfg.LinkName)
-	if err == nil && !found {
-		r.source.follow(0)
-		r.judge = judge{}
-		return State{Why: "no link named " + r.cfg.LinkName}
-	}
 	if err != nil {
-		return State{Why: fmt.Sprintf("read link %s: %v", r.cfg.LinkName, err)}
+		stale.Why = fmt.Sprintf("read link %s: %v", r.cfg.LinkName, err)
+		return stale
 	}
-	if l.index != r.State().Link {
-		r.judge = judge{}
+	if l.index != r.index {
+		r.judge, r.index = judge{}, l.index
 	}
 	r.source.follow(l.index) // before its addresses are read: no change of them is missed
+	if !found {
+		return State{Why: "no link named " + r.cfg.LinkName}
+	}
 	addrs, err := r.source.addresses(l.index)
 	if err != nil {
-		return State{Link: l.index, MTU: l.mtu, Why: fmt.Sprintf("read addresses of link %s: %v", r.cfg.LinkName, err)}
+		stale.Why = fmt.Sprintf("read addresses of link %s: %v", r.cfg.LinkName, err)
+		return stale
 	}
 	s := detect(l, r.kind, addrs)
 	if !s.Present {
@@ -145,6 +148,9 @@ func (r *Reader) look(now time.Duration) State {
 	samples, err := r.source.peers(r.cfg.LinkName)
 	if err != nil {
 		s.Why = whyNoPeers(r.cfg.LinkName, err)
+		if !errors.Is(err, os.ErrPermission) && s.Link == stale.Link && s.Address == stale.Address {
+			s.Privileged, s.Peers = stale.Privileged, stale.Peers
+		}
 		return s
 	}
 	s.Privileged = true

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -98,6 +99,15 @@ func changed(r *Reader) bool {
 		return true
 	default:
 		return false
+	}
+}
+
+func TestEveryFieldHasADefault(t *testing.T) {
+	v := reflect.ValueOf(Config{}.withDefaults())
+	for i := range v.NumField() {
+		if v.Field(i).IsZero() {
+			t.Errorf("Config.%s has no default", v.Type().Field(i).Name)
+		}
 	}
 }
 
@@ -208,13 +218,21 @@ func TestAppearsChangesAndVanishes(t *testing.T) {
 		if s = soon(func() { f.err = errAnswer }); !s.Present || s.Privileged || !strings.Contains(s.Why, errAnswer.Error()) {
 			t.Errorf("unreadable: %+v", s)
 		}
+		if s = soon(func() { f.err = nil }); !s.Present || !s.Privileged || len(s.Peers) != 1 || s.Why != "" {
+			t.Errorf("readable again: %+v", s)
+		}
+		if s = soon(func() { f.err = errAnswer }); !s.Privileged || len(s.Peers) != 1 || !strings.Contains(s.Why, errAnswer.Error()) {
+			t.Errorf("unreadable for once: %+v, want what was read before", s)
+		}
+		f.set(func() { f.err = nil })
+		if s = soon(func() { f.linkErr = syscall.EMFILE }); !s.Present || len(s.Peers) != 1 || !strings.Contains(s.Why, "read link kubespan") {
+			t.Errorf("without sockets: %+v, want what was read before", s)
+		}
+		f.set(func() { f.linkErr = nil })
 		if s = soon(func() { f.err, f.addrs = nil, nil }); s.Present || s.Peers != nil || s.Link != 9 {
 			t.Errorf("without an address: %+v", s)
 		}
-		if s = soon(func() { f.linkErr = syscall.EMFILE }); s.Present || !strings.Contains(s.Why, "read link kubespan") {
-			t.Errorf("without sockets: %+v", s)
-		}
-		if s = soon(func() { f.linkErr, f.found = nil, false }); s.Present || s.Link != 0 {
+		if s = soon(func() { f.found, f.l = false, link{} }); s.Present || s.Link != 0 {
 			t.Errorf("without the link: %+v", s)
 		}
 	})

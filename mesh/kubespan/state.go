@@ -25,8 +25,8 @@ type State struct {
 	Privileged bool   // the peers could be read
 	Peers      []Peer // sorted by Address, then PublicKey
 
-	// Why says why KubeSpan is not present or its peers could not be read, for
-	// a person; empty when all is well.
+	// Why says, for a person, why KubeSpan is not present, why its peers could
+	// not be read, or why all this may be old; empty when all is well.
 	Why string
 }
 

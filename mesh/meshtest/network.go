@@ -2,7 +2,7 @@
 // memory, for everyone's tests. Delay, loss, cuts and crashes are the test's to
 // choose; everything above the UDP socket is the real code.
 //
-// It is made for testing/synctest: hours of mesh life take milliseconds, and
+// It works only in a testing/synctest bubble: hours of mesh life take milliseconds, and
 // nothing depends on how busy the machine is. Make the Network inside the
 // bubble and let its cleanup end all nodes there:
 //
@@ -49,6 +49,9 @@ func New(t testing.TB, link Link) *Network {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The nodes' last pings time out within a minute of virtual time, which
+	// stands still when the test is over.
+	t.Cleanup(func() { time.Sleep(time.Minute) })
 	return &Network{t: t, link: link, secret: secret, hub: memnet.New(memnet.Config{Link: hubLink(link)})}
 }
 

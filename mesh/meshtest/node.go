@@ -2,6 +2,7 @@ package meshtest
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -40,6 +41,7 @@ type Node struct {
 	cancel  context.CancelFunc
 	done    chan error
 	over    bool
+	crashed bool
 }
 
 // Start starts a node. The network's test ends it, if nothing else does.
@@ -86,13 +88,14 @@ func (n *Node) Stop() {
 	}
 	n.over = true
 	n.cancel()
-	if err := <-n.done; err != nil {
+	if err := <-n.done; err != nil && !(n.crashed && errors.Is(err, net.ErrClosed)) {
 		n.net.t.Errorf("node %s: %v", n.Name, err)
 	}
 }
 
 // Crash ends the node as a power cut does: nobody is told.
 func (n *Node) Crash() {
+	n.crashed = true
 	n.socket.Close()
 	n.Stop()
 }

@@ -14,7 +14,8 @@ const (
 	// puts the path in doubt, and is the gap between the probes that follow.
 	quietInUse = 250 * time.Millisecond
 	// quietIdle: the same for a member that we sent something and that stays
-	// silent; WireGuard itself answers data after at most 10 s.
+	// silent. WireGuard's own keepalives are not seen, so the doubt is often
+	// unfounded, and costs one probe.
 	quietIdle = 10 * time.Second
 	// deadAfter probes without an answer the path is dead.
 	deadAfter = 3
@@ -42,8 +43,17 @@ const (
 
 	firstRound = 100 * time.Millisecond
 	lastRound  = 25 * time.Second
-	// lastRoundInUse bounds the wait of a session for its path's return.
+	// With a session in use, rounds are this far apart for the first minute
+	// without a path, and then a second: a session resumes as soon as its path
+	// is back, but nobody is probed hard for ever.
+	roundInUse     = 250 * time.Millisecond
 	lastRoundInUse = time.Second
+	hastyFor       = time.Minute
+
+	// reactGap: a request from elsewhere makes us look at the path once in
+	// this time. Two members with two addresses each would otherwise answer
+	// each other's probes with more of them for ever.
+	reactGap = time.Second
 
 	// MaxCandidates bounds the addresses kept for a member; the oldest one
 	// that was only seen goes first.
@@ -238,11 +248,13 @@ func (m *Machine) Request(now time.Duration, id identity.NodeID, r Route, token 
 	case p.path.IsRelay() && !r.IsRelay():
 		effects = append(effects, m.request(now, p, r))
 	case p.path.IsRelay(), r.IsRelay() && p.doubt != trusted:
-	case p.doubt == trusted:
+	case p.doubt == trusted && now-p.confirmed >= reactGap && (now-p.reacted >= reactGap || p.reacted == 0):
 		// It may have moved. Data from it would hide that our path is dead, so
 		// only an answer ends this doubt.
+		p.reacted = now
 		p.doubt, p.missed, p.nextProbe = elsewhere, 0, now
 		effects = append(effects, m.probePath(now, p)...)
+		effects = append(effects, m.request(now, p, r))
 	}
 	return effects
 }
@@ -266,6 +278,7 @@ func (m *Machine) Answer(now time.Duration, id identity.NodeID, r Route, token u
 	}
 	if p.path.same(r) {
 		p.measure(now - asked.at)
+		p.confirmed = now
 	}
 	switch {
 	case p.path.IsZero():
@@ -279,21 +292,14 @@ func (m *Machine) Answer(now time.Duration, id identity.NodeID, r Route, token u
 	case p.path.same(r):
 		p.doubt, p.missed = trusted, 0
 		return nil
-	case p.path.IsRelay() && !r.IsRelay(), p.missed > missedBefore(r):
+	case p.path.IsRelay() && !r.IsRelay(), p.missed > 1:
+		// One probe of the path has surely gone unanswered, not just slower
+		// than this one.
 		p.use(now, r)
 		p.measure(now - asked.at)
 		return []Effect{{Kind: PathMoved, Peer: id, Route: r}}
 	}
 	return nil
-}
-
-// missedBefore is how many probes of the path must have gone unanswered, less
-// one, before another route takes its place: a relay waits for one more.
-func missedBefore(r Route) int {
-	if r.IsRelay() {
-		return 1
-	}
-	return 0
 }
 
 // Tick does what is due at now and returns when to call it next at the latest.

@@ -214,7 +214,7 @@ func TestRoamingMemberIsFollowed(t *testing.T) {
 	w := newWorld(home)
 	w.heardAlways = true
 	w.do(w.SetInUse(w.now, peer, true))
-	w.run(500 * ms)
+	w.run(2 * time.Second)
 	w.answers[home], w.answers[away] = false, true
 	w.do(w.Request(w.now, peer, peering.Route{Remote: away}, 99, false))
 	w.run(time.Second)

@@ -38,6 +38,8 @@ type peer struct {
 	since       time.Duration // of the path, or of its loss; 0: never had one
 	roundTrip   time.Duration
 	answered    time.Duration // last answer
+	confirmed   time.Duration // last answer by the path
+	reacted     time.Duration // last look at the path because of a request from elsewhere
 	inUse       bool
 	met         bool // it has shown that it knows our key
 	wantedUntil time.Duration
@@ -88,7 +90,7 @@ func (p *peer) addCandidate(r Route, said bool) {
 func (p *peer) restart(now time.Duration) { p.round, p.nextRound = 0, now }
 
 func (p *peer) use(now time.Duration, r Route) {
-	p.path, p.since = r, now
+	p.path, p.since, p.confirmed = r, now, now
 	p.doubt, p.missed, p.nextProbe = trusted, 0, 0
 	p.roundTrip = 0 // of another path
 	p.upgradeGap, p.nextUpgrade = upgradeFirst, never
@@ -97,11 +99,13 @@ func (p *peer) use(now time.Duration, r Route) {
 	}
 }
 
-func (p *peer) lose(now time.Duration) []Effect {
+// lose takes the path away. last is the last sign of life on it, from which the
+// outage counts.
+func (p *peer) lose(last time.Duration) []Effect {
 	if p.path.IsZero() {
 		return nil
 	}
-	p.path, p.since = Route{}, now
+	p.path, p.since = Route{}, last
 	p.doubt, p.missed = trusted, 0
 	return []Effect{{Kind: PathDown, Peer: p.id}}
 }
@@ -117,14 +121,27 @@ func (p *peer) measure(sample time.Duration) {
 
 // request makes the effect of one probe request and remembers it.
 func (m *Machine) request(now time.Duration, p *peer, r Route) Effect {
-	for token, f := range p.inFlight {
-		if now-f.at > probeLife || len(p.inFlight) >= maxInFlight {
-			delete(p.inFlight, token)
-		}
-	}
+	p.dropOldFlights(now)
 	token := m.token()
 	p.inFlight[token] = flight{route: r, at: now}
 	return Effect{Kind: SendRequest, Peer: p.id, Route: r, Token: token, Ask: now < p.askUntil}
+}
+
+// dropOldFlights forgets the requests that are not answered any more, and the
+// oldest where there are too many.
+func (p *peer) dropOldFlights(now time.Duration) {
+	var oldest uint64
+	at := never
+	for token, f := range p.inFlight {
+		if now-f.at > probeLife {
+			delete(p.inFlight, token)
+		} else if f.at < at {
+			oldest, at = token, f.at
+		}
+	}
+	if len(p.inFlight) >= maxInFlight {
+		delete(p.inFlight, oldest)
+	}
 }
 
 // search sends the round of probes that is due while a member without a path
@@ -145,7 +162,10 @@ func (m *Machine) search(now time.Duration, p *peer) []Effect {
 		}
 	}
 	most := lastRound
-	if p.inUse {
+	switch {
+	case p.inUse && now-p.since < hastyFor:
+		most = roundInUse
+	case p.inUse:
 		most = lastRoundInUse
 	}
 	p.nextRound = now + min(firstRound<<min(p.round, 16), most)
@@ -196,6 +216,11 @@ func (m *Machine) watch(now time.Duration, p *peer, sent, heard time.Duration) [
 		}
 		p.doubt, p.missed, p.nextProbe = quiet, 0, now
 	}
+	if p.missed >= deadAfter && now >= p.nextProbe {
+		effects := p.lose(max(heard, p.since))
+		p.restart(now)
+		return append(effects, m.search(now, p)...)
+	}
 	return m.probePath(now, p)
 }
 
@@ -205,15 +230,10 @@ func (m *Machine) probePath(now time.Duration, p *peer) []Effect {
 	if now < p.nextProbe {
 		return nil
 	}
-	if p.missed >= deadAfter {
-		effects := p.lose(now)
-		p.restart(now)
-		return append(effects, m.search(now, p)...)
-	}
 	p.nextProbe = now + max(quietInUse, 2*p.roundTrip)
 	p.missed++
 	effects := []Effect{m.request(now, p, p.path)}
-	if p.missed > 1 || p.doubt == elsewhere {
+	if p.missed > 1 {
 		effects = append(effects, m.probeAll(now, p, p.path)...)
 		effects = append(effects, m.probeRelays(now, p, p.path)...)
 	}

@@ -243,10 +243,6 @@ func TestOnlyGroupsAreHeard(t *testing.T) {
 				return err
 			}
 		}
-		links, err := s.links()
-		if err != nil || len(links) != 1 || !links[0].v6 || links[0].prefixes[0].String() != "192.0.2.2/24" {
-			return fmt.Errorf("links %+v, %v", links, err)
-		}
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -305,14 +301,24 @@ func TestLinksLeftOut(t *testing.T) {
 	a.ip("tuntap add dev tunnel mode tun")
 	a.ip("address add 203.0.113.1/24 dev tunnel")
 	a.ip("link set tunnel up")
-	if err := a.do(func() error {
-		links, err := new(sockets).links()
-		if err == nil && (len(links) != 1 || links[0].name != "lan") {
-			err = fmt.Errorf("links %+v, want only lan", links)
+	var links []link
+	ticker := time.NewTicker(10 * time.Millisecond) // the carrier comes a moment after the link is up
+	defer ticker.Stop()
+	for timeout := time.After(10 * time.Second); ; {
+		if err := a.do(func() (err error) { links, err = new(sockets).links(); return err }); err != nil {
+			t.Fatal(err)
 		}
-		return err
-	}); err != nil {
-		t.Error(err)
+		if len(links) > 0 && links[0].v6 {
+			break
+		}
+		select {
+		case <-ticker.C:
+		case <-timeout:
+			t.Fatalf("links %+v", links)
+		}
+	}
+	if l := links[0]; len(links) != 1 || l.name != "lan" || len(l.prefixes) != 1 || l.prefixes[0].String() != "192.0.2.1/24" || l.index != a.index("lan") {
+		t.Errorf("links %+v, want only lan", links)
 	}
 }
 

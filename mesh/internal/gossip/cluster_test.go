@@ -66,6 +66,9 @@ type node struct {
 }
 
 func newCluster(t *testing.T, link memnet.Link) *cluster {
+	// The last pings of memberlist time out in a minute of virtual time, which
+	// stands still when the test is over.
+	t.Cleanup(func() { time.Sleep(time.Minute) })
 	return &cluster{
 		t:       t,
 		packets: memnet.New(memnet.Config{Link: link, Seed: 1}),

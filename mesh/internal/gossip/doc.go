@@ -39,9 +39,11 @@
 // # Goroutines
 //
 // New starts none. memberlist starts some when it is created and has no way to
-// join them: Run creates it, and at the end wakes those that wait for answers
-// and waits until all are gone (quiesce.go). Config's callbacks run on one
-// goroutine of Run's, one at a time, and may call any method; except Meta,
-// Verify, Address, Addr and NodeOf, which run on memberlist's goroutines with
-// its locks held: they must be quick and must not call this package.
+// join them: Run shuts it down at the end and does not wait. A goroutine that
+// still waits for the answer to a ping ends when that times out, within 20 s
+// (four probe intervals), and meets nothing but a closed transport. Config's
+// callbacks run on one goroutine of Run's, one at a time, and may call any
+// method; except Meta, Verify, Address, Addr and NodeOf, which run on
+// memberlist's goroutines with its locks held: they must be quick and must not
+// call this package.
 package gossip

@@ -130,7 +130,8 @@ func New(cfg Config) (*Gossip, error) {
 	return g, nil
 }
 
-// Run takes part until ctx ends, joins all goroutines and returns nil. Without
+// Run takes part until ctx ends, joins its own goroutines and returns nil;
+// memberlist's end by themselves (see the package comment). Without
 // Leave before, the others take this node for dead. It returns an error if
 // Packets or AcceptStream fails.
 func (g *Gossip) Run(ctx context.Context) error {
@@ -144,7 +145,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	list, err := g.create()
+	list, err := memberlist.Create(g.memberlistConfig())
 	if err != nil {
 		close(g.done)
 		return fmt.Errorf("create memberlist: %w", err)
@@ -158,7 +159,10 @@ func (g *Gossip) Run(ctx context.Context) error {
 
 	<-ctx.Done()
 	close(g.done)
-	g.quiesce()
+	g.transport.halt()
+	g.life.Lock()       // calls that began before are over
+	_ = list.Shutdown() // always nil
+	g.life.Unlock()
 	wg.Wait()
 	_ = g.cfg.Packets.SetReadDeadline(time.Time{}) // leave it as it was
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {

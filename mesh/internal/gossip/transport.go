@@ -28,7 +28,6 @@ type transport struct {
 	closing atomic.Bool
 
 	mu       sync.Mutex
-	captured []byte // the ping of quiesce
 	open     map[*trackedConn]struct{}
 	prepared map[identity.NodeID][]net.Conn // dialed by Join, for memberlist to find
 }
@@ -112,11 +111,6 @@ func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 // a lost packet.
 func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
 	if t.closing.Load() {
-		if a.Name == quiesceName {
-			t.mu.Lock()
-			t.captured = append([]byte(nil), b...)
-			t.mu.Unlock()
-		}
 		return time.Time{}, errClosing
 	}
 	id, err := identity.ParseNodeID(a.Name)

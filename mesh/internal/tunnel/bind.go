@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -130,26 +129,31 @@ func (b *bind) ParseEndpoint(s string) (conn.Endpoint, error) {
 	return nil, fmt.Errorf("endpoint %q: no such peer", s)
 }
 
+// readPause bounds the pause after a read that failed, ENOMEM say: the first is
+// a millisecond.
+const readPause = 100 * time.Millisecond
+
 // receive reads one WireGuard datagram from the socket; others go to Control.
 // It returns only nil or net.ErrClosed: wireguard-go silently ends reception
 // on any other error.
 func (b *bind) receive(packets [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
-	failures := 0
+	pause := time.Millisecond
 	for {
 		n, from, local, err := b.t.cfg.Socket.ReadFrom(packets[0])
-		if err != nil {
-			if !b.open.Load() || errors.Is(err, net.ErrClosed) {
-				return 0, net.ErrClosed
-			}
-			// A transient error of the socket, ENOMEM say. A deadline can only
-			// be left over from a Close before this Open.
-			if failures++; failures > 1000 && !errors.Is(err, os.ErrDeadlineExceeded) {
-				b.t.log.Error("udp socket keeps failing", "err", err)
-				return 0, net.ErrClosed
-			}
+		switch {
+		case err == nil:
+		case !b.open.Load():
+			return 0, net.ErrClosed
+		case errors.Is(err, net.ErrClosed):
+			b.t.fail(fmt.Errorf("receive datagrams: %w", err))
+			return 0, net.ErrClosed
+		default:
+			b.t.stats.ReceiveErrors.Add(1)
+			time.Sleep(pause)
+			pause = min(2*pause, readPause)
 			continue
 		}
-		failures = 0
+		pause = time.Millisecond
 		if n == 0 {
 			continue
 		}

@@ -158,6 +158,7 @@ type Stats struct {
 	SendQueueFull   atomic.Uint64 // TrySend found no room
 	NoRoute         atomic.Uint64 // data for a member without a path
 	SendErrors      atomic.Uint64 // the socket refused a datagram
+	ReceiveErrors   atomic.Uint64 // the socket failed to give one, and was tried again
 	RelayQueueFull  atomic.Uint64 // messages passed on to us came too fast
 	Strangers       atomic.Uint64 // WireGuard messages that are not for us, or from where no member is
 	MalformedInside atomic.Uint64 // a member sent something else than a datagram of ours

@@ -6,15 +6,18 @@ import (
 	"time"
 )
 
-// repeatLoop sends held initiations again when they are due.
-func (t *Tunnel) repeatLoop(ctx context.Context) {
+// repeatLoop sends held initiations again when they are due. It returns when
+// ctx ends (nil) or reception has.
+func (t *Tunnel) repeatLoop(ctx context.Context) error {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		timer.Reset(t.sendDue())
 		select {
 		case <-ctx.Done():
-			return
+			return nil
+		case err := <-t.dead:
+			return err
 		case <-t.wake:
 		case <-timer.C:
 		}

@@ -73,6 +73,7 @@ type Tunnel struct {
 	bind  *bind
 	stats Stats
 	wake  chan struct{}
+	dead  chan error // why reception has ended
 
 	mu     sync.Mutex // guards what follows, and every change of table
 	device *device.Device
@@ -125,7 +126,8 @@ func (t *Tunnel) now() time.Duration { return t.cfg.Now() }
 // Stats returns the tunnel's counters.
 func (t *Tunnel) Stats() *Stats { return &t.stats }
 
-// Run carries datagrams until ctx ends. It may be called once.
+// Run carries datagrams until ctx ends, and then returns nil; it fails if the
+// socket is closed before. It may be called once.
 func (t *Tunnel) Run(ctx context.Context) error {
 	dev := device.NewDevice(t.ep, t.bind, &device.Logger{
 		Verbosef: func(format string, args ...any) {
@@ -150,8 +152,15 @@ func (t *Tunnel) Run(ctx context.Context) error {
 		t.device = nil
 		t.mu.Unlock()
 	}()
-	t.repeatLoop(ctx)
-	return nil
+	return t.repeatLoop(ctx)
+}
+
+// fail makes Run end with an error.
+func (t *Tunnel) fail(err error) {
+	select {
+	case t.dead <- err:
+	default:
+	}
 }
 
 // adopt gives a new device our key and the peers that were set before.
