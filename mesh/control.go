@@ -22,6 +22,9 @@ type control struct {
 // expireEvery is how often join handshakes are looked through.
 const expireEvery = time.Second
 
+// addressesEvery is how often our own addresses are looked at.
+const addressesEvery = 10 * time.Second
+
 // takeControl queues a control datagram from the socket for the control loop. It
 // runs on wireguard-go's goroutine and never waits.
 func (m *Mesh) takeControl(datagram []byte, from netip.AddrPort, local netip.Addr) {
@@ -63,6 +66,8 @@ func (m *Mesh) controlLoop(ctx context.Context) {
 	defer timer.Stop()
 	expire := time.NewTicker(expireEvery)
 	defer expire.Stop()
+	addresses := time.NewTicker(addressesEvery)
+	defer addresses.Stop()
 	for {
 		look := true
 		select {
@@ -75,8 +80,13 @@ func (m *Mesh) controlLoop(ctx context.Context) {
 			look = m.handleJoin(c)
 			m.controls.Put(c)
 		case <-expire.C:
-			m.joining.silent(m.join.Expire(m.now()))
+			if silent := m.join.Expire(m.now()); len(silent) > 0 {
+				m.do(func() { m.joining.silent(silent, m.alive) })
+			}
 			m.removeIdle(idleAfter)
+			look = false
+		case <-addresses.C:
+			m.do(m.lookAtAddresses)
 			look = false
 		case <-m.signals.wake:
 		case <-timer.C:
@@ -144,6 +154,9 @@ func (m *Mesh) handleProbe(c *control) (ok bool) {
 			m.apply(m.peering.Request(m.now(), id, c.route, p.Token, p.Initiate))
 		case probe.Answer:
 			m.apply(m.peering.Answer(m.now(), id, c.route, p.Token))
+			if !c.route.IsRelay() {
+				m.seenAs(p.Seen)
+			}
 			m.skews[id] = time.Duration(p.Wall-m.cfg.Wall().UnixNano()) + m.peering.Status(id).RoundTrip/2
 		}
 	})
@@ -162,7 +175,7 @@ func (m *Mesh) pair(id identity.NodeID) *probe.Pair {
 	}
 	p, err := probe.NewPair(m.private, signed.Record().WireGuard)
 	if err != nil {
-		m.log.Warn("member has an unusable key", "node", id.Short(), "err", err)
+		m.log.Debug("member has an unusable key", "node", id.Short(), "err", err)
 		return nil
 	}
 	m.pairs[id] = p
@@ -244,7 +257,7 @@ func (m *Mesh) usePeer(id identity.NodeID) bool {
 	}
 	record := signed.Record()
 	if err := m.tunnel.SetPeer(id, record.WireGuard); err != nil {
-		m.log.Warn("member cannot be a peer", "node", id.Short(), "err", err)
+		m.log.Debug("member cannot be a peer", "node", id.Short(), "err", err)
 		return false
 	}
 	m.peering.SetCandidates(id, record.Endpoints)

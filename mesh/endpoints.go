@@ -4,13 +4,22 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/serialspan/serialspan/mesh/roster"
 )
 
+// virtual are the beginnings of the names of interfaces on which nobody reaches
+// this node from outside: bridges and pairs of containers and virtual machines,
+// pod networks, and tunnels of others, KubeSpan's among them.
+var virtual = []string{
+	"docker", "br-", "veth", "cni", "flannel", "cali", "cilium", "lxc", "kube-", "kubespan", "siderolink",
+	"virbr", "vnet", "lxdbr", "podman", "nerdctl", "weave", "tailscale", "wg", "tun", "tap", "zt", "dummy",
+}
+
 // interfaceAddresses returns the unicast addresses of the interfaces that are
 // up: no loopback, no link-local ones (they need a zone that means nothing on
-// another host), and none of point-to-point links, which are tunnels.
+// another host), and none of point-to-point or virtual links.
 func interfaceAddresses() ([]netip.Addr, error) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -19,6 +28,9 @@ func interfaceAddresses() ([]netip.Addr, error) {
 	var all []netip.Addr
 	for _, i := range interfaces {
 		if i.Flags&net.FlagUp == 0 || i.Flags&(net.FlagLoopback|net.FlagPointToPoint) != 0 {
+			continue
+		}
+		if slices.ContainsFunc(virtual, func(p string) bool { return strings.HasPrefix(i.Name, p) }) {
 			continue
 		}
 		addrs, err := i.Addrs()
@@ -42,23 +54,24 @@ func interfaceAddresses() ([]netip.Addr, error) {
 // advertised ones, those of its interfaces, those that others saw.
 func endpoints(listen netip.AddrPort, advertise []netip.AddrPort, own []netip.Addr, seen []netip.AddrPort) []netip.AddrPort {
 	var all []netip.AddrPort
-	add := func(e netip.AddrPort) {
-		if e.IsValid() && !slices.Contains(all, e) && len(all) < roster.MaxEndpoints {
+	add := func(e netip.AddrPort, most int) {
+		if e.IsValid() && !slices.Contains(all, e) && len(all) < most {
 			all = append(all, e)
 		}
 	}
 	for _, e := range advertise {
-		add(e)
+		add(e, roster.MaxEndpoints)
 	}
 	if !listen.Addr().IsUnspecified() {
-		add(listen)
+		add(listen, roster.MaxEndpoints)
 	} else {
 		for _, a := range own {
-			add(netip.AddrPortFrom(a, listen.Port()))
+			// What others saw is often the only address from outside.
+			add(netip.AddrPortFrom(a, listen.Port()), roster.MaxEndpoints-len(seen))
 		}
 	}
 	for _, e := range seen {
-		add(e)
+		add(e, roster.MaxEndpoints)
 	}
 	return all
 }

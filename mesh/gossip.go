@@ -36,7 +36,7 @@ func (m *Mesh) assembleGossip() error {
 			return m.quic.Accept(ctx, gossipProtocol)
 		},
 		OnMessage: m.cfg.OnBroadcast,
-		OnChange:  m.watch.changed,
+		OnChange:  m.takeLiveness,
 		Logger:    m.log,
 	})
 	return err
@@ -50,14 +50,25 @@ func (m *Mesh) verifyMeta(meta []byte) (identity.NodeID, error) {
 	return signed.ID(), err
 }
 
-// takeMeta takes the record of a verified Meta. gossip calls it with its own
-// locks held.
+// takeLiveness notes who is alive now.
+func (m *Mesh) takeLiveness() {
+	alive := make(map[identity.NodeID]bool)
+	for _, g := range m.gossip.Members() {
+		alive[g.ID] = g.State == gossip.Alive
+	}
+	m.do(func() {
+		m.alive = alive
+		m.later(m.watch.changed)
+	})
+}
+
+// takeMeta takes the record of a verified Meta.
 func (m *Mesh) takeMeta(_ identity.NodeID, meta []byte) {
 	signed, err := roster.Parse(m.cfg.Secret.Cluster, meta)
 	if err != nil {
 		return // verified a moment ago
 	}
-	m.do(func() { m.merge(signed) })
+	m.do(func() { m.merge(signed, hearsay) })
 }
 
 // gossipLoop exchanges memberships with members just reached, and spreads our

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/mesh/identity"
-	"github.com/serialspan/serialspan/mesh/internal/gossip"
 	"github.com/serialspan/serialspan/mesh/internal/join"
 )
 
@@ -27,6 +26,9 @@ const (
 	rejoinEvery = 30 * time.Second
 	// rejoinMost bounds the missing members tried at one look.
 	rejoinMost = 8
+	// joinMost bounds the handshakes begun at one look: an older one that still
+	// waits for its answer must not be pushed out (package join keeps 64).
+	joinMost = 32
 
 	resolveTimeout = 5 * time.Second
 	// selfPause is how long a seed that leads back to this node rests.
@@ -108,9 +110,25 @@ func (j *joining) take() []identity.NodeID {
 	return ids
 }
 
-// silent notes the addresses that did not answer.
-func (j *joining) silent(addrs []netip.AddrPort) {
-	j.note(addrs, func(s *seed) { s.Err = fmt.Errorf("no answer from %s: %w", s.Address, ErrNoAnswer) })
+// silent notes the addresses that did not answer. A seed whose member is alive
+// is fine: it may have another address that does, or have joined us.
+func (j *joining) silent(addrs []netip.AddrPort, alive map[identity.NodeID]bool) {
+	j.note(addrs, func(s *seed) {
+		if !alive[s.Node] {
+			s.Err = fmt.Errorf("no answer from %s: %w", s.Address, ErrNoAnswer)
+		}
+	})
+}
+
+// reached notes that a member was reached at an address, whoever began.
+func (j *joining) reached(id identity.NodeID, addr netip.AddrPort) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for i := range j.seeds {
+		if s := &j.seeds[i]; s.Node == id || slices.Contains(s.addrs, addr) {
+			s.Node, s.Err, s.said = id, nil, false
+		}
+	}
 }
 
 // note edits the seeds that an address belongs to.
@@ -145,12 +163,9 @@ func (m *Mesh) joinLoop(ctx context.Context) {
 	defer timer.Stop()
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		alone := m.alone()
-		targets := m.targets(ctx, alone)
-		m.do(func() {
-			for _, addr := range targets {
-				m.beginJoin(addr)
-			}
-		})
+		// Seeds have the first places; the names among them take their time.
+		seeds := m.seedTargets(ctx)
+		m.beginJoins(append(seeds, m.missing(alone)...))
 		m.sayJoinFailures()
 		wait := rejoinEvery
 		if alone {
@@ -167,73 +182,85 @@ func (m *Mesh) joinLoop(ctx context.Context) {
 	}
 }
 
-// alone reports whether no other member is known to be alive.
-func (m *Mesh) alone() bool {
-	for _, g := range m.gossip.Members() {
-		if g.ID != m.self && g.State == gossip.Alive {
-			return false
+// beginJoins begins a join handshake with each address, as many as one look may.
+func (m *Mesh) beginJoins(targets []netip.AddrPort) {
+	begun := make(map[netip.AddrPort]bool)
+	m.do(func() {
+		for _, addr := range targets {
+			if !begun[addr] && len(begun) < joinMost {
+				begun[addr] = true
+				m.beginJoin(addr)
+			}
 		}
-	}
-	return true
+	})
 }
 
-// targets returns the addresses to join through now: all seeds that are not
-// members, and members that are missing. A node that is alone tries everybody
-// it ever knew.
-func (m *Mesh) targets(ctx context.Context, alone bool) []netip.AddrPort {
-	present := make(map[identity.NodeID]bool)
-	for _, g := range m.gossip.Members() {
-		present[g.ID] = g.State == gossip.Alive
+// alone reports whether no other member is known to be alive.
+func (m *Mesh) alone() (alone bool) {
+	alone = true
+	m.do(func() {
+		for id, alive := range m.alive {
+			alone = alone && (id == m.self || !alive)
+		}
+	})
+	return alone
+}
+
+// missing returns addresses of members that are not there, in random order. A
+// node that is alone tries everybody it ever knew, others a few.
+func (m *Mesh) missing(alone bool) []netip.AddrPort {
+	all := m.roster.All()
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	most := rejoinMost
+	if alone {
+		most = len(all)
 	}
 	var targets []netip.AddrPort
-	for i, address := range m.seedAddresses() {
-		targets = append(targets, m.seedTargets(ctx, i, address, present)...)
-	}
-	missing := m.roster.All()
-	rand.Shuffle(len(missing), func(i, j int) { missing[i], missing[j] = missing[j], missing[i] })
-	tried := 0
-	for _, s := range missing {
-		if s.ID() == m.self || present[s.ID()] || (!alone && tried >= rejoinMost) {
+	m.do(func() {
+		for _, s := range all {
+			if s.ID() != m.self && !m.alive[s.ID()] && most > 0 {
+				most--
+				targets = append(targets, s.Record().Endpoints...)
+			}
+		}
+	})
+	return targets
+}
+
+// seedTargets resolves the seeds again, side by side, and returns the addresses
+// of those whose member is not there. A name that does not resolve now keeps
+// its last addresses.
+func (m *Mesh) seedTargets(ctx context.Context) []netip.AddrPort {
+	var alive map[identity.NodeID]bool
+	m.do(func() { alive = m.alive })
+	var resolving sync.WaitGroup
+	m.joining.mu.Lock()
+	seeds := slices.Clone(m.joining.seeds)
+	m.joining.mu.Unlock()
+	for i, s := range seeds {
+		if m.now() < s.notBefore || alive[s.Node] {
+			seeds[i].addrs = nil
 			continue
 		}
-		tried++
-		targets = append(targets, s.Record().Endpoints...)
+		resolving.Go(func() {
+			addrs, err := m.resolve(ctx, s.Address)
+			m.joining.mu.Lock()
+			defer m.joining.mu.Unlock()
+			now := &m.joining.seeds[i]
+			if err == nil {
+				now.addrs = addrs
+			} else if fmt.Sprint(now.Err) != fmt.Sprint(err) {
+				now.Err, now.said = err, false
+			}
+			seeds[i].addrs = now.addrs
+		})
 	}
-	slices.SortFunc(targets, netip.AddrPort.Compare)
-	return slices.Compact(targets)
-}
-
-func (m *Mesh) seedAddresses() []string {
-	m.joining.mu.Lock()
-	defer m.joining.mu.Unlock()
-	var all []string
-	for _, s := range m.joining.seeds {
-		all = append(all, s.Address)
+	resolving.Wait()
+	var targets []netip.AddrPort
+	for _, s := range seeds {
+		targets = append(targets, s.addrs...)
 	}
-	return all
-}
-
-// seedTargets resolves a seed again and returns its addresses, unless the
-// member behind it is present.
-func (m *Mesh) seedTargets(ctx context.Context, i int, address string, present map[identity.NodeID]bool) []netip.AddrPort {
-	m.joining.mu.Lock()
-	s := m.joining.seeds[i]
-	m.joining.mu.Unlock()
-	if m.now() < s.notBefore || (!s.Node.IsZero() && present[s.Node]) {
-		return nil
-	}
-	addrs, err := m.resolve(ctx, address)
-	m.joining.mu.Lock()
-	defer m.joining.mu.Unlock()
-	now := &m.joining.seeds[i]
-	if err != nil {
-		if fmt.Sprint(now.Err) != fmt.Sprint(err) {
-			now.Err, now.said = err, false
-		}
-		return nil
-	}
-	now.addrs = addrs
-	return addrs
+	return targets
 }
 
 // resolve turns "HOST[:PORT]" into addresses.
@@ -327,17 +354,16 @@ func (m *Mesh) handleJoin(c *control) (changed bool) {
 // joined takes over the result of a completed handshake; mu is held.
 func (m *Mesh) joined(p *join.Peer, local netip.Addr) {
 	id := p.Record.ID()
-	m.merge(p.Record)
+	m.merge(p.Record, possessed)
 	if p.HeldOfUs != nil {
-		m.merge(*p.HeldOfUs)
+		m.merge(*p.HeldOfUs, hearsay)
 	}
 	m.seenAs(p.SeenAs)
 	m.reached(id, p.Addr, local)
-	if !p.Initiator {
-		return
+	m.joining.reached(id, p.Addr)
+	if p.Initiator {
+		m.joining.exchange(id)
 	}
-	m.joining.note([]netip.AddrPort{p.Addr}, func(s *seed) { s.Node, s.Err = id, nil })
-	m.joining.exchange(id)
 }
 
 func (m *Mesh) joinRefused(err error) {
@@ -346,7 +372,7 @@ func (m *Mesh) joinRefused(err error) {
 		return
 	}
 	if errors.Is(err, join.ErrTwin) {
-		m.merge(refused.Twin)
+		m.merge(refused.Twin, possessed)
 	}
 	if errors.Is(err, join.ErrSelf) {
 		m.joining.note([]netip.AddrPort{refused.Addr}, func(s *seed) { s.notBefore, s.Err = m.now()+selfPause, nil })

@@ -75,6 +75,8 @@ type Mesh struct {
 	own      roster.OwnEpoch
 	record   roster.Record // ours, as last signed
 	seen     []netip.AddrPort
+	seenAt   time.Duration
+	alive    map[identity.NodeID]bool // as gossip last said
 	twin     bool
 	// relaysChanged: a path or record has changed that may matter to relaying.
 	relaysChanged bool
@@ -107,6 +109,7 @@ func New(cfg Config) (*Mesh, error) {
 		sessions: make(map[identity.NodeID]int),
 		added:    make(map[identity.NodeID]time.Duration),
 		skews:    make(map[identity.NodeID]time.Duration),
+		alive:    make(map[identity.NodeID]bool),
 	}
 	m.signals.init()
 	m.joining.init(cfg.Join)
@@ -205,7 +208,7 @@ func (m *Mesh) recallMembers() {
 	}
 	m.do(func() {
 		for _, r := range records {
-			m.merge(r)
+			m.merge(r, hearsay)
 		}
 	})
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/serialspan/serialspan/mesh"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/mesh/meshtest"
+	"github.com/serialspan/serialspan/mesh/roster"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -420,5 +421,83 @@ func TestPingShowsRoundTripAndSkew(t *testing.T) {
 		if m, _ := a.Member(b); !m.SkewKnown || (m.Skew+behind).Abs() > time.Second {
 			t.Errorf("members show skew %v, %v; want %v", m.Skew, m.SkewKnown, -behind)
 		}
+	})
+}
+
+// A member that claims the WireGuard key of another gets nothing by it.
+func TestKeyOfAnotherCannotBeClaimed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := meshtest.New(t, lan)
+		chat := meshtest.Options{Protocols: []string{"chat/1"}}
+		hub := net.Start("hub", chat)
+		chat.Join = []*meshtest.Node{hub}
+		victim := net.Start("victim", chat)
+		net.WaitFor(2*time.Second, "both to see each other", allAlive(hub, victim))
+		say(t, hub, victim)
+
+		thief, err := identity.Generate()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for sequence, key := range map[uint64]identity.WireGuardKey{
+			1: hub.RecordOf(victim.Self()).Record().WireGuard, 2: hub.RecordOf(hub.Self()).Record().WireGuard,
+		} {
+			record := hub.RecordOf(victim.Self()).Record()
+			record.Name, record.Key, record.WireGuard, record.Sequence = "thief", nil, key, sequence
+			signed, err := roster.Sign(thief, net.Secret().Cluster, record)
+			if err != nil {
+				t.Fatal(err)
+			}
+			hub.Hear(signed)
+		}
+		if !hub.RecordOf(thief.ID()).IsZero() {
+			t.Error("the hub took the thief's record")
+		}
+		time.Sleep(10 * time.Minute)
+		if hub.State(victim) != mesh.Alive {
+			t.Errorf("the victim is %v", hub.State(victim))
+		}
+		say(t, hub, victim)
+	})
+}
+
+// A seed that came back by joining us is no problem any more.
+func TestSeedThatJoinsUsIsFine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := meshtest.New(t, lan)
+		hub := net.Start("hub", meshtest.Options{})
+		edge := net.Start("edge", meshtest.Options{Join: []*meshtest.Node{hub}})
+		net.WaitFor(2*time.Second, "both to see each other", allAlive(hub, edge))
+		hub.Crash()
+		net.WaitFor(5*time.Minute, "the edge to miss its seed", func() bool { return edge.Joins()[0].Err != nil })
+		hub = hub.Restart()
+		net.WaitFor(time.Minute, "both to see each other", allAlive(hub, edge))
+		time.Sleep(time.Minute)
+		if err := edge.Joins()[0].Err; err != nil {
+			t.Errorf("the edge still says: %v", err)
+		}
+	})
+}
+
+// A node that knows many members that are gone still gets in through one that
+// is there.
+func TestManyGoneMembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := meshtest.New(t, lan)
+		seed := net.Start("seed", meshtest.Options{})
+		there := net.Start("there", meshtest.Options{Join: []*meshtest.Node{seed}})
+		var gone []*meshtest.Node
+		for range 30 {
+			gone = append(gone, net.Start("gone", meshtest.Options{Join: []*meshtest.Node{seed}}))
+		}
+		back := net.Start("back", meshtest.Options{Join: []*meshtest.Node{seed}})
+		net.WaitFor(20*time.Second, "it to know all", func() bool { return len(back.Members()) == 33 })
+		back.Stop()
+		for _, n := range append(gone, seed) {
+			n.Crash()
+		}
+		back = back.Restart()
+		took := net.WaitFor(3*time.Minute, "it to be in again", func() bool { return back.State(there) == mesh.Alive })
+		t.Logf("in again after %v", took)
 	})
 }

@@ -3,6 +3,7 @@ package mesh
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/mesh/internal/probe"
@@ -13,18 +14,88 @@ import (
 // maxSeen bounds the addresses of ours that others told us of.
 const maxSeen = 2
 
+// proof says what is known about a record besides its signature.
+type proof int
+
+const (
+	hearsay   proof = iota // passed on by others
+	possessed              // the member has shown that it holds the WireGuard key in it
+)
+
 // merge takes a verified record of a member, or of ourselves as a peer holds
 // it; mu is held.
-func (m *Mesh) merge(s roster.Signed) {
+func (m *Mesh) merge(s roster.Signed, p proof) {
 	id := s.ID()
+	if !m.ownsKey(s, p) {
+		m.log.Debug("record refused, its WireGuard key is another member's", "node", id.Short())
+		return
+	}
 	old, had := m.roster.Get(id)
 	switch m.roster.Merge(s) {
 	case roster.Own:
 		m.mergeOwn(s)
 	case roster.Full:
-		m.log.Warn("too many members known, one left out", "node", id.Short(), "limit", roster.MaxRecords)
+		if !m.forgetOne() {
+			m.log.Warn("too many members known, one left out", "node", id.Short(), "limit", roster.MaxRecords)
+			return
+		}
+		m.roster.Merge(s)
+		m.adopt(id, old, had, s.Record())
 	case roster.Added, roster.Newer:
 		m.adopt(id, old, had, s.Record())
+	}
+}
+
+// ownsKey reports whether a record may carry its WireGuard key: a member must
+// not take that of another by claiming it. Whoever has shown that it holds the
+// key is believed, and who claimed it before is forgotten. mu is held.
+func (m *Mesh) ownsKey(s roster.Signed, p proof) bool {
+	id, key := s.ID(), s.Record().WireGuard
+	if id == m.self {
+		return true
+	}
+	if key == m.private.Public() {
+		return false
+	}
+	holder, taken := m.senders[probe.SenderOf(key)]
+	if !taken || holder == id {
+		return true
+	}
+	if p == possessed {
+		m.forget(holder)
+	}
+	return p == possessed
+}
+
+// forget removes all that is known of a member; mu is held.
+func (m *Mesh) forget(id identity.NodeID) {
+	if old, ok := m.roster.Get(id); ok {
+		m.dropSender(id, old.Record().WireGuard)
+	}
+	m.roster.Remove(id)
+	m.tunnel.RemovePeer(id)
+	m.peering.Remove(id)
+	delete(m.pairs, id)
+	delete(m.added, id)
+	delete(m.skews, id)
+	m.later(func() { m.gossip.Forget(id) })
+}
+
+// forgetOne makes room for a member by forgetting one that is not alive; mu is
+// held.
+func (m *Mesh) forgetOne() bool {
+	for _, s := range m.roster.All() {
+		if id := s.ID(); id != m.self && !m.alive[id] && m.sessions[id] == 0 {
+			m.forget(id)
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Mesh) dropSender(id identity.NodeID, key identity.WireGuardKey) {
+	if sender := probe.SenderOf(key); m.senders[sender] == id {
+		delete(m.senders, sender)
 	}
 }
 
@@ -35,7 +106,7 @@ func (m *Mesh) adopt(id identity.NodeID, old roster.Signed, had bool, now roster
 		before := old.Record()
 		newKey = before.WireGuard != now.WireGuard
 		if newKey {
-			delete(m.senders, probe.SenderOf(before.WireGuard))
+			m.dropSender(id, before.WireGuard)
 			delete(m.pairs, id)
 		}
 	}
@@ -65,7 +136,7 @@ func (m *Mesh) mergeOwn(held roster.Signed) {
 	case roster.JumpTo:
 		m.log.Warn("state directory is older than the mesh remembers, going on in a later epoch",
 			"epoch", epoch, "was", m.record.Epoch)
-		m.cfg.Store.SetEpoch(epoch)
+		m.later(func() { m.cfg.Store.SetEpoch(epoch) })
 		m.record.Epoch, m.record.Sequence = epoch, 0
 		m.publish()
 		m.joining.again()
@@ -80,6 +151,9 @@ func (m *Mesh) mergeOwn(held roster.Signed) {
 
 // publish signs our record with the next sequence and spreads it; mu is held.
 func (m *Mesh) publish() {
+	if m.twin {
+		return // the other machine's records and ours would outdo each other for ever
+	}
 	m.record.Sequence++
 	if err := m.sign(); err != nil {
 		m.log.Error("own record cannot be signed", "err", err)
@@ -108,9 +182,11 @@ func (m *Mesh) rekey() {
 			m.log.Error("new WireGuard key not taken", "err", err)
 			return
 		}
+		told := 0
 		for _, id := range m.tunnel.Peers() {
 			for _, r := range m.peering.Routes(id) {
-				if !r.IsRelay() {
+				if !r.IsRelay() && told < joinMost { // gossip tells the others
+					told++
 					m.beginJoin(r.Remote)
 				}
 			}
@@ -120,13 +196,26 @@ func (m *Mesh) rekey() {
 	m.log.Info("wall clock went back, handshakes go on with a new WireGuard key", "sequence", m.Status().Sequence)
 }
 
+// seenEvery is how often an address at which others see us may change our
+// record: behind some NATs every member sees another.
+const seenEvery = time.Minute
+
 // seenAs notes the address at which another member sees us; mu is held.
 func (m *Mesh) seenAs(addr netip.AddrPort) {
 	if !addr.IsValid() || slices.Contains(m.record.Endpoints, addr) {
 		return
 	}
+	if m.seenAt > 0 && m.now()-m.seenAt < seenEvery {
+		return
+	}
+	m.seenAt = m.now()
 	m.seen = append([]netip.AddrPort{addr}, m.seen...)
 	m.seen = m.seen[:min(len(m.seen), maxSeen)]
+	m.lookAtAddresses()
+}
+
+// lookAtAddresses publishes our addresses if they have changed; mu is held.
+func (m *Mesh) lookAtAddresses() {
 	own, err := m.cfg.Addresses()
 	if err != nil {
 		m.log.Warn("own addresses unknown", "err", err)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -33,10 +34,10 @@ type Store struct {
 	lock   *os.File
 	id     *identity.Identity
 	origin identity.Origin
-	epoch  uint64
-	// EpochError is why the boot counter could not be written. The mesh then
-	// finds the right epoch by asking its members (DESIGN section 6).
-	EpochError error
+
+	mu         sync.Mutex // guards what follows
+	epoch      uint64
+	epochError error
 	saved      string // members list as last read or written
 }
 
@@ -81,13 +82,27 @@ func OpenStore(dir, machineID string) (*Store, error) {
 func (s *Store) Identity() (*identity.Identity, identity.Origin) { return s.id, s.origin }
 
 // Epoch returns the epoch of this process.
-func (s *Store) Epoch() uint64 { return s.epoch }
+func (s *Store) Epoch() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch
+}
 
-// SetEpoch goes on in another epoch. A failure to write it down is kept in
-// EpochError.
+// EpochError returns why the boot counter could not be written, nil if it was.
+// The mesh then finds the right epoch by asking its members (DESIGN section 6).
+func (s *Store) EpochError() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epochError
+}
+
+// SetEpoch goes on in another epoch and writes it down, which may take as long
+// as the disk does. A failure shows in EpochError.
 func (s *Store) SetEpoch(epoch uint64) {
-	s.epoch = epoch
-	s.EpochError = s.write(epochFile, strconv.FormatUint(epoch, 10)+"\n")
+	err := s.write(epochFile, strconv.FormatUint(epoch, 10)+"\n")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.epoch, s.epochError = epoch, err
 }
 
 // readEpoch returns the last epoch, 0 if there is none or it is damaged: the
@@ -114,13 +129,17 @@ func (s *Store) members(cluster identity.ClusterID) ([]roster.Signed, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
 	s.saved = string(data)
+	s.mu.Unlock()
 	return roster.Unmarshal(cluster, data)
 }
 
 // saveMembers writes the members list if it has changed: the disk may be an
 // eMMC that wears out.
 func (s *Store) saveMembers(list []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if string(list) == s.saved {
 		return nil
 	}

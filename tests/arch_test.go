@@ -23,13 +23,14 @@ const module = "github.com/serialspan/serialspan"
 // where it belongs, and DESIGN's picture of the house with it. An entry that
 // ends in "/..." covers all below it.
 var floors = [][]string{
-	{"mesh/identity", "bridge/line", "registry/naming"},                                        // values
-	{"mesh/roster", "mesh/peering", "mesh/internal/probe", "bridge/session", "bridge/rfc2217"}, // pure machines
+	{"mesh/identity", "bridge/line", "registry/naming"},                                                          // values
+	{"mesh/roster", "mesh/peering", "mesh/internal/probe", "bridge/session", "bridge/rfc2217", "bridge/profile"}, // pure machines
 	{"mesh/internal/join", "registry"},
 	{"mesh/internal/underlay", "mesh/internal/tunnel", "mesh/internal/quicnet", "mesh/internal/gossip", "mesh/kubespan", // adapters
-		"mesh/internal/memnet", "bridge/internal/port", "bridge/internal/pty", "bridge/client"},
+		"mesh/internal/memnet", "mesh/internal/beacon", "bridge/internal/uevent", "bridge/internal/port", "bridge/internal/pty", "bridge/client"},
 	{"mesh/internal/plane"},
-	{"mesh", "bridge", "configs"}, // assemblies
+	{"mesh", "bridge", "configs/profiles"}, // assemblies
+	{"configs"},
 	{"mesh/meshtest"},
 	{"cmd/serialspan/internal/control", "cmd/serialspan/internal/control/...", "cmd/serialspan/internal/registrysync", "cmd/serialspan/internal/simstick", "cmd/serialspan/internal/terminal", "cmd/serialspan/internal/terminal/..."},
 	{"cmd/serialspan/internal/agent"},
@@ -68,7 +69,7 @@ var libraries = map[string][]string{
 	"go.bug.st/serial":                    {"bridge/internal/port"},
 	"github.com/spf13/viper":              {"configs"},
 	"github.com/go-viper/mapstructure/v2": {"configs"},
-	"go.yaml.in/yaml/v3":                  {"configs"},
+	"go.yaml.in/yaml/v3":                  {"configs", "configs/profiles"},
 	"github.com/spf13/cobra":              {"cmd/serialspan"},
 	"github.com/fxamacker/cbor/v2":        {"*"},
 	"golang.org/x/crypto":                 {"*"},
@@ -78,7 +79,7 @@ var libraries = map[string][]string{
 }
 
 // pure packages are machines: bytes and time in, bytes and decisions out.
-var pure = []string{"mesh/roster", "mesh/peering", "mesh/internal/join", "mesh/internal/probe", "bridge/line", "bridge/session", "bridge/rfc2217"}
+var pure = []string{"mesh/roster", "mesh/peering", "mesh/internal/join", "mesh/internal/probe", "bridge/line", "bridge/session", "bridge/rfc2217", "bridge/profile"}
 
 // impure is what a pure package imports none of.
 var impure = []string{"net", "os", "os/exec", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}

@@ -47,7 +47,7 @@ const (
 	// without a path, and then a second: a session resumes as soon as its path
 	// is back, but nobody is probed hard for ever.
 	roundInUse     = 250 * time.Millisecond
-	lastRoundInUse = time.Second
+	lastRoundInUse = 100 * time.Millisecond
 	hastyFor       = time.Minute
 
 	// reactGap: a request from elsewhere makes us look at the path once in

@@ -2,15 +2,11 @@ package tunnel
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"net/netip"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,13 +74,8 @@ type Tunnel struct {
 	mu     sync.Mutex // guards what follows, and every change of table
 	device *device.Device
 	keys   map[identity.NodeID]identity.WireGuardKey
+	walls  map[identity.NodeID]stamp // of removed peers, for our present key
 	table  atomic.Pointer[table]
-}
-
-// table is what the data path reads; it is replaced whole.
-type table struct {
-	byID  map[identity.NodeID]*link
-	byIID map[[8]byte]*link // by the lower half of the mesh address
 }
 
 // New returns a tunnel without peers.
@@ -109,10 +100,11 @@ func New(cfg Config) *Tunnel {
 		cfg.Now = func() time.Duration { return time.Since(start) }
 	}
 	t := &Tunnel{
-		cfg:  cfg,
-		log:  cfg.Logger,
-		wake: make(chan struct{}, 1),
-		keys: make(map[identity.NodeID]identity.WireGuardKey),
+		cfg:   cfg,
+		log:   cfg.Logger,
+		wake:  make(chan struct{}, 1),
+		keys:  make(map[identity.NodeID]identity.WireGuardKey),
+		walls: make(map[identity.NodeID]stamp),
 	}
 	t.table.Store(&table{})
 	t.ep = newEndpoint(cfg.Cluster.Address(cfg.Self), &t.stats, t.deliver)
@@ -162,136 +154,6 @@ func (t *Tunnel) fail(err error) {
 	default:
 	}
 }
-
-// adopt gives a new device our key and the peers that were set before.
-func (t *Tunnel) adopt(dev *device.Device) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.device = dev
-	private := t.cfg.Private.Bytes()
-	if err := dev.IpcSet("private_key=" + hex.EncodeToString(private[:]) + "\n"); err != nil {
-		return err
-	}
-	for id, key := range t.keys {
-		if err := dev.IpcSet(t.peerLines(id, key)); err != nil {
-			return err
-		}
-		t.keep(key)
-	}
-	return nil
-}
-
-// keep shows a new peer to a socket that wants to keep it reachable: memnet's
-// does, because wireguard-go drains a peer's channels in a finalizer, which
-// the runtime does not allow for the channels of a testing/synctest bubble.
-func (t *Tunnel) keep(key identity.WireGuardKey) {
-	if k, ok := t.cfg.Socket.(interface{ Keep(any) }); ok {
-		k.Keep(t.device.LookupPeer(device.NoisePublicKey(key)))
-	}
-}
-
-// SetPeer adds a member, or gives it another WireGuard key: the new peer takes
-// the /128 first, then the old one is removed, in one configuration call, so
-// that no packet finds a hole. Its route stays.
-func (t *Tunnel) SetPeer(id identity.NodeID, key identity.WireGuardKey) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	old, had := t.keys[id]
-	if had && old == key {
-		return nil
-	}
-	l := t.link(id)
-	if l == nil {
-		if clash := t.table.Load().byIID[[8]byte(id[:8])]; clash != nil {
-			return fmt.Errorf("add peer %s: its mesh address is that of %s", id, clash.id)
-		}
-		l = &link{id: id, first: t.cfg.Self.Compare(id) < 0}
-		l.init.settle()
-		t.change(func(next *table) {
-			next.byID[id] = l
-			next.byIID[[8]byte(id[:8])] = l
-		})
-	}
-	l.renew() // what it has was made for the old key
-	t.keys[id] = key
-	if t.device == nil {
-		return nil
-	}
-	lines := t.peerLines(id, key)
-	if had {
-		lines += "public_key=" + hex.EncodeToString(old[:]) + "\nremove=true\n"
-	}
-	if err := t.device.IpcSet(lines); err != nil {
-		return fmt.Errorf("set peer %s: %w", id, err)
-	}
-	t.keep(key)
-	return nil
-}
-
-// Rekey gives the device another private key. All WireGuard sessions end; new
-// handshakes are made as soon as there is something to send. Peers that do not
-// know the new key yet drop them.
-func (t *Tunnel) Rekey(private identity.WireGuardPrivate) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.cfg.Private = private
-	t.bind.strangers.setKey(private.Public())
-	for _, l := range t.table.Load().byID {
-		l.renew()
-	}
-	if t.device == nil {
-		return nil
-	}
-	key := private.Bytes()
-	if err := t.device.IpcSet("private_key=" + hex.EncodeToString(key[:]) + "\n"); err != nil {
-		return fmt.Errorf("change WireGuard key: %w", err)
-	}
-	return nil
-}
-
-// renew forgets what belongs to a pair of keys.
-func (l *link) renew() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.init.settle()
-	l.wall = time.Time{}
-}
-
-func (t *Tunnel) peerLines(id identity.NodeID, key identity.WireGuardKey) string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "public_key=%s\n", hex.EncodeToString(key[:]))
-	fmt.Fprintf(&b, "endpoint=%s%s\n", endpointPrefix, id)
-	fmt.Fprintf(&b, "allowed_ip=%s/128\n", t.cfg.Cluster.Address(id))
-	return b.String()
-}
-
-// RemovePeer forgets a member and its route.
-func (t *Tunnel) RemovePeer(id identity.NodeID) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	key, had := t.keys[id]
-	if !had {
-		return
-	}
-	delete(t.keys, id)
-	t.change(func(next *table) {
-		delete(next.byID, id)
-		delete(next.byIID, [8]byte(id[:8]))
-	})
-	if t.device != nil {
-		if err := t.device.IpcSet("public_key=" + hex.EncodeToString(key[:]) + "\nremove=true\n"); err != nil {
-			t.log.Warn("remove peer failed", "node", id.Short(), "err", err)
-		}
-	}
-}
-
-// Peers returns the members that are peers now, in no order.
-func (t *Tunnel) Peers() []identity.NodeID {
-	return slices.Collect(maps.Keys(t.table.Load().byID))
-}
-
-// HasPeer reports whether the member is a peer now.
-func (t *Tunnel) HasPeer(id identity.NodeID) bool { return t.link(id) != nil }
 
 // SetRoute says where datagrams for a peer go from now on; the zero Route
 // takes the path away. A held initiation leaves at once on a new route.
@@ -416,21 +278,4 @@ func (t *Tunnel) deliver(from [8]byte, kind byte, payload []byte) {
 	}
 	l.heard.Store(int64(t.now()))
 	t.cfg.Deliver(l.id, kind, payload)
-}
-
-func (t *Tunnel) link(id identity.NodeID) *link { return t.table.Load().byID[id] }
-
-// change replaces the table by a changed copy; t.mu is held.
-func (t *Tunnel) change(edit func(*table)) {
-	old := t.table.Load()
-	next := &table{
-		byID:  make(map[identity.NodeID]*link, len(old.byID)+1),
-		byIID: make(map[[8]byte]*link, len(old.byIID)+1),
-	}
-	for id, l := range old.byID {
-		next.byID[id] = l
-		next.byIID[[8]byte(id[:8])] = l
-	}
-	edit(next)
-	t.table.Store(next)
 }
