@@ -2,7 +2,10 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/line"
@@ -10,45 +13,91 @@ import (
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
+// await decides who has the device, and waits in line if its rule says so. On
+// success the gate is held.
+func (d *device) await(ctx context.Context, open session.Open, peer identity.NodeID) (*lease, bool, error) {
+	patience := time.NewTimer(waitPatience)
+	defer patience.Stop()
+	for {
+		select {
+		case d.gate <- struct{}{}:
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		}
+		d.mu.Lock()
+		changed := d.changed
+		d.mu.Unlock()
+		l, resumed, err := d.arbitrate(open, peer)
+		if err == nil {
+			d.leaveQueue(open.ID)
+			return l, resumed, nil
+		}
+		<-d.gate
+		if !errors.Is(err, session.CodeBusy) || !d.enqueue(open.ID, peer) {
+			return nil, false, err
+		}
+		select {
+		case <-changed:
+		case <-patience.C:
+			return nil, false, err
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		}
+	}
+}
+
 // arbitrate decides who has the device: it returns the lease that serves the
 // OPEN, and whether that is a resumed one. The gate is held.
 func (d *device) arbitrate(open session.Open, peer identity.NodeID) (*lease, bool, error) {
+	port := d.slot.current()
 	d.mu.Lock()
-	holder, port, rule, fault := d.lease, d.port, d.want.rule, d.fault
-	closed := d.closed
+	leases, rule, closed := d.leases, d.want.rule, d.closed
 	d.mu.Unlock()
 	switch {
 	case closed:
 		return nil, false, &session.CloseError{Code: session.CodeShuttingDown}
-	case !rule.allows(peer):
-		return nil, false, &session.CloseError{Code: session.CodeRefused, Text: fmt.Sprintf("%q does not allow node %s", d.name, peer)}
-	case open.ReadOnly:
-		return nil, false, &session.CloseError{Code: session.CodeRefused, Text: "this version has no read-only sessions"}
-	case holder != nil && open.Resume && holder.link.id == open.ID && holder.peer == peer:
-		return d.resume(holder, open)
-	case holder != nil && holder.link.id == open.ID && holder.peer == peer:
-		// The ACCEPT was lost: nobody has seen this session, begin it anew.
-		d.end(holder, session.CloseError{Code: session.CodeNormal})
-		holder = nil
-	}
-	switch {
-	case port == nil:
-		if fault == "" {
-			fault = "unplugged"
+	case !rule.allows(peer) && !(open.ReadOnly && rule.allowsRead(peer)):
+		verb := "be opened by"
+		if open.ReadOnly {
+			verb = "be read by"
 		}
-		return nil, false, &session.CloseError{Code: session.CodeGone, Text: fault}
-	case holder != nil && !mayTake(open.Take, rule.Busy):
-		return nil, false, &session.CloseError{Code: session.CodeBusy, Text: "held by " + d.publisher.config.NameOf(holder.peer)}
+		return nil, false, &session.CloseError{Code: session.CodeRefused, Text: fmt.Sprintf("%q may not %s node %s", d.name, verb, peer)}
 	}
-	if holder != nil {
-		d.end(holder, session.CloseError{Code: session.CodeKicked, Text: "taken by " + d.publisher.config.NameOf(peer)})
+	for _, l := range leases {
+		if l.link.id != open.ID || l.peer != peer {
+			continue
+		}
+		if open.Resume {
+			return d.resume(l, open)
+		}
+		// The ACCEPT was lost: nobody has seen this session, begin it anew.
+		d.end(l, session.CloseError{Code: session.CodeNormal})
+		leases = slices.DeleteFunc(slices.Clone(leases), func(o *lease) bool { return o == l })
+		break
 	}
-	return d.begin(port, open, peer), false, nil
+	if port == nil {
+		return nil, false, &session.CloseError{Code: session.CodeGone, Text: d.whyGone()}
+	}
+	writers, _ := split(leases)
+	first := d.before(open.ID)
+	name := d.publisher.config.NameOf
+	switch {
+	case open.ReadOnly, rule.Busy == BusyShare:
+	case len(writers) > 0 && !mayTake(open.Take, rule.Busy):
+		return nil, false, &session.CloseError{Code: session.CodeBusy, Text: "held by " + name(writers[0].peer)}
+	case len(writers) == 0 && first != nil && open.Take != session.TakeForce:
+		return nil, false, &session.CloseError{Code: session.CodeBusy, Text: "waited for by " + name(first.peer)}
+	default:
+		for _, l := range writers {
+			d.end(l, session.CloseError{Code: session.CodeKicked, Text: "taken by " + name(peer)})
+		}
+	}
+	return d.begin(open, peer), false, nil
 }
 
 // mayTake reports whether an open may end the session of the holder.
 func mayTake(take session.Take, busy Busy) bool {
-	return take == session.TakeForce || take == session.TakeNormal && busy == BusyKick
+	return take == session.TakeForce || take == session.TakeNormal && (busy == BusyKick || busy == BusyDefault)
 }
 
 func (d *device) resume(l *lease, open session.Open) (*lease, bool, error) {
@@ -57,17 +106,12 @@ func (d *device) resume(l *lease, open session.Open) (*lease, bool, error) {
 	return l, true, nil
 }
 
-// begin starts a session on the open port. Nothing that the device sent
-// before is delivered. The gate is held.
-func (d *device) begin(port Port, open session.Open, peer identity.NodeID) *lease {
+// begin starts a session. Nothing that the device sent before is delivered.
+// The gate is held.
+func (d *device) begin(open session.Open, peer identity.NodeID) *lease {
 	log := d.log.With("node", peer)
-	if wanted, err := line.Parse(open.Line); err == nil && wanted != port.Line() {
-		if err := port.SetLine(wanted); err != nil {
-			log.Warn("line settings not applied", "line", open.Line, "err", err)
-		}
-	}
-	l := &lease{peer: peer, kind: open.Kind, began: time.Now()}
-	l.link = newLink(open.ID, d.publisher.config.Window, &portSink{Port: port, device: d, lease: l}, log)
+	l := &lease{peer: peer, kind: open.Kind, began: time.Now(), readOnly: open.ReadOnly}
+	l.link = newLink(open.ID, d.publisher.config.Window, &portSink{device: d, lease: l}, log)
 	if open.Resume {
 		// The consumer's session is not known here: it learns how much of
 		// what this side had for it is lost, before anything else.
@@ -76,91 +120,91 @@ func (d *device) begin(port Port, open session.Open, peer identity.NodeID) *leas
 			_ = l.link.control(session.Control{Kind: session.KindGap, Lost: lost, Unknown: !known})
 		}
 	}
-	if err := port.PurgeInput(); err != nil {
-		log.Warn("input not purged", "err", err)
-	}
 	d.mu.Lock()
-	d.lease = l
+	alone := len(d.leases) == 0
+	l.link.setMaxStale(d.want.rule.MaxStale)
 	d.mu.Unlock()
+	if alone {
+		d.prepare(open.Line, l.readOnly, log)
+	}
+	d.join(l)
 	log.Info("session begins", "session", open.ID, "kind", open.Kind)
+	d.tellUsers()
 	return l
 }
 
-// end ends the session of l, or of whoever has the device if l is nil; a
-// lease that is over already stays so. Nothing of the session reaches the
-// port once it returned.
-func (d *device) end(l *lease, why session.CloseError) {
+// prepare makes the port ready for the first session on it: with the wanted
+// line settings, else with the device's own, which the session before may have
+// changed.
+func (d *device) prepare(wanted string, readOnly bool, log *slog.Logger) {
 	d.mu.Lock()
-	if d.lease == nil || l != nil && d.lease != l {
-		d.mu.Unlock()
-		return
-	}
-	l = d.lease
-	d.lease = nil
-	if l.over != nil {
-		close(l.over)
-		l.over = nil
+	settings := d.want.spec().Line
+	if settings.IsZero() {
+		settings = line.Default()
 	}
 	d.mu.Unlock()
-	lost := l.link.close(why)
-	stats, _ := l.link.view()
-	attributes := []any{"session", l.link.id, "node", l.peer, "reason", why.Code.Error(), "sent", stats.sent, "received", stats.received}
+	if parsed, err := line.Parse(wanted); err == nil && !readOnly {
+		settings = parsed
+	}
+	if now := d.lineInForce(); now != settings && (!now.IsZero() || wanted != "") {
+		if err := d.setLine(settings); err != nil {
+			log.Warn("line settings not applied", "line", settings, "err", err)
+		}
+	}
+	if port := d.slot.current(); port != nil {
+		if err := port.PurgeInput(); err != nil {
+			log.Warn("input not purged", "err", err)
+		}
+	}
+}
+
+// lineInForce returns the line settings of the port, or those that it will
+// have once it is open again.
+func (d *device) lineInForce() line.Settings {
+	port := d.slot.current()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lineLocked(port)
+}
+
+// setLine changes the line settings now and for every port after this.
+func (d *device) setLine(s line.Settings) error {
+	d.mu.Lock()
+	d.set.line = s
+	d.mu.Unlock()
+	if port := d.slot.current(); port != nil {
+		return port.SetLine(s)
+	}
+	return nil
+}
+
+// end ends the session of l, or all sessions if l is nil; a lease that is over
+// already stays so. Nothing of the session reaches the port once it returned.
+func (d *device) end(l *lease, why session.CloseError) {
+	ended := d.part(l)
+	if ended == nil {
+		return
+	}
+	lost := ended.link.close(why)
+	d.slot.leave(ended)
+	if to, ok := d.slot.current().(signaller); ok && ended.breaking.Load() {
+		_ = to.SetBreak(line.DriveOff) // a port that fails is taken out
+	}
+	stats, _ := ended.link.view()
+	attributes := []any{"session", ended.link.id, "node", ended.peer, "reason", why.Code.Error(), "sent", stats.sent, "received", stats.received}
 	if lost > 0 && why.Code != session.CodeNormal {
-		d.publisher.bury(l.link.id, uint64(lost))
+		d.publisher.bury(ended.link.id, uint64(lost))
 		d.log.Warn("session ended with a gap", append(attributes, "lost", lost)...)
 	} else {
-		d.publisher.bury(l.link.id, 0)
+		d.publisher.bury(ended.link.id, 0)
 		d.log.Info("session ended", attributes...)
 	}
 	signal(d.publisher.dirty)
-}
-
-// portSink is a port as the local side of a session.
-type portSink struct {
-	Port
-	device *device
-	lease  *lease
-}
-
-// drainTimeout bounds how long line settings wait for the bytes before them:
-// what the tty layer keeps (4 KiB) at 9600 bit/s. Flow control may hold them
-// for ever.
-const drainTimeout = 5 * time.Second
-
-func (s *portSink) apply(ctx context.Context, c session.Control) {
-	switch c.Kind {
-	case session.KindLine:
-		wanted, err := line.Parse(c.Line)
-		if err == nil && wanted == s.Line() {
-			return
-		}
-		if err == nil {
-			ctx, cancel := context.WithTimeout(ctx, drainTimeout)
-			if err := s.Drain(ctx); err != nil {
-				s.device.log.Debug("bytes not sent before new line settings", "err", err)
-			}
-			cancel()
-			err = s.SetLine(wanted)
-		}
-		if err != nil {
-			s.device.log.Warn("line settings not applied", "line", c.Line, "err", err)
-		}
-		signal(s.device.publisher.dirty)
-	case session.KindGap:
-		s.device.log.Warn("consumer lost bytes for the device", "node", s.lease.peer, "lost", c.Lost, "unknown", c.Unknown)
-		s.device.mu.Lock()
-		s.lease.lost += c.Lost
-		s.device.mu.Unlock()
+	if l == nil {
+		d.end(nil, why)
+		return
 	}
-}
-
-func (s *portSink) purge(bits uint64) {
-	if bits&session.PurgeReceive != 0 {
-		_ = s.PurgeInput() // a tty that cannot is a PTY: nothing to purge
-	}
-	if bits&session.PurgeTransmit != 0 {
-		_ = s.PurgeOutput()
-	}
+	d.tellUsers()
 }
 
 // graves remembers how many bytes each of the last sessions lost, for

@@ -93,23 +93,32 @@ type PTYSpec struct {
 	Group string      // of the terminal's node, name or number; empty: unchanged
 }
 
-// Spec is an attachment as it shall be: a device, and exactly one of PTY and
-// TCP. It is comparable but for PTY.
+// Spec is an attachment as it shall be: a device, and exactly one of PTY, TCP
+// and RFC2217. It is comparable but for PTY.
 type Spec struct {
 	// ID names the attachment. Empty: one is made of its place.
 	ID     string
 	Device string // name or name@node
 	PTY    *PTYSpec
-	TCP    string // IP:PORT to listen on; port 0: a free one
-	Take   Take
+	TCP    string // IP:PORT to listen on for raw bytes; port 0: a free one
+	// RFC2217 is IP:PORT to listen on for Telnet with the COM-PORT-OPTION;
+	// port 0: a free one.
+	RFC2217 string
+	Take    Take
+	// Line are the line settings that a session begins with; zero: the
+	// device's own. A PTY has the framing (data bits and parity) from here
+	// for ever, since no application can set it there.
+	Line line.Settings
 }
 
 func (s Spec) check() error {
 	switch {
 	case s.Device == "":
 		return errors.New("no device is named")
-	case (s.PTY == nil) == (s.TCP == ""):
-		return errors.New("want exactly one of a PTY and a TCP address")
+	case count(s.PTY != nil, s.TCP != "", s.RFC2217 != "") != 1:
+		return errors.New("want exactly one of a PTY, a TCP and an RFC 2217 address")
+	case !s.Line.IsZero() && s.Line.Check() != nil:
+		return s.Line.Check()
 	case s.PTY != nil && s.PTY.Link == "":
 		return errors.New("no link is named for the PTY")
 	case s.Take > TakeForce:
@@ -118,10 +127,22 @@ func (s Spec) check() error {
 	return nil
 }
 
+func count(is ...bool) (n int) {
+	for _, yes := range is {
+		if yes {
+			n++
+		}
+	}
+	return n
+}
+
 // kind is what OPEN tells the owner.
 func (s Spec) kind() string {
-	if s.PTY != nil {
+	switch {
+	case s.PTY != nil:
 		return "pty"
+	case s.RFC2217 != "":
+		return "rfc2217"
 	}
 	return "tcp"
 }
@@ -131,8 +152,11 @@ func (s Spec) where() string {
 	if s.PTY != nil {
 		return s.PTY.Link
 	}
-	return s.TCP
+	return s.address()
 }
+
+// address is what a listener listens on.
+func (s Spec) address() string { return s.TCP + s.RFC2217 }
 
 // ErrNotRunning is returned by what needs a running Attacher.
 var ErrNotRunning = fmt.Errorf("attacher is not running: %w", net.ErrClosed)
@@ -207,7 +231,7 @@ func (a *Attacher) Attach(s Spec) (Status, error) {
 	}
 	a.mu.Lock()
 	for _, other := range a.attachments {
-		if other.spec.where() != s.where() || strings.HasSuffix(s.TCP, ":0") {
+		if other.spec.where() != s.where() || strings.HasSuffix(s.where(), ":0") {
 			continue
 		}
 		if other.spec.Device == s.Device && (s.ID == "" || s.ID == other.spec.ID) {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
@@ -38,7 +39,7 @@ func (s AttachmentState) String() string {
 type Status struct {
 	ID     string
 	Device string // as asked for
-	Kind   string // "pty", "tcp"
+	Kind   string // "pty", "tcp", "rfc2217"
 	Where  string // link path or the address listened on
 	State  AttachmentState
 	Age    time.Duration // in this state, as far as it was looked at
@@ -50,6 +51,11 @@ type Status struct {
 	Sent, Received uint64 // bytes to and from the device, over all sessions
 	Resumed, Gaps  int
 	Lost           uint64 // bytes in the gaps, at most
+	// RoundTrip is that of the present session, between this node and the
+	// device's owner; 0: not measured yet.
+	RoundTrip time.Duration
+	Line      line.Settings // in force, as far as is known
+	Users     string        // who else uses the device; empty: nobody
 }
 
 // attachment is one Spec at work. run belongs to Attacher.Run.
@@ -64,9 +70,10 @@ type attachment struct {
 
 	mu     sync.Mutex
 	where  string
-	failed error // to set up; nil: stands
-	last   error // why the last use ended, if not by its application
-	use    *use  // nil: no application
+	failed error     // to set up; nil: stands
+	good   time.Time // when a session was last seen; zero: never
+	last   error     // why the last use ended, if not by its application
+	use    *use      // nil: no application
 	totals totals
 	state  AttachmentState
 	since  time.Time
@@ -95,7 +102,7 @@ func (t *attachment) run(ctx context.Context) {
 		if t.spec.PTY != nil {
 			err = t.runPTY(ctx)
 		} else {
-			err = t.runTCP(ctx)
+			err = t.listen(ctx)
 		}
 		if err == nil {
 			pause.reset()
@@ -128,13 +135,17 @@ func (t *attachment) setupError() error {
 func (t *attachment) begin(ctx context.Context, to sink, line string, workers *sync.WaitGroup, ended func(error)) *use {
 	u := newUse(&t.attacher.config, t.log, t.spec.Device, t.spec.kind(), to, t.right)
 	u.line = line
+	u.eager = t.spec.PTY == nil && !t.isPatient()
 	t.mu.Lock()
 	t.use, t.last = u, nil
 	t.mu.Unlock()
 	u.start(ctx, workers, func(err error) {
-		totals, _, _, _ := u.view()
+		seen := u.view()
 		t.mu.Lock()
-		t.totals.add(totals)
+		t.totals.add(seen.totals)
+		if u.hadSession() {
+			t.good = time.Now()
+		}
 		t.use = nil
 		if err != errLocalClosed && ctx.Err() == nil {
 			t.last = err
@@ -144,6 +155,15 @@ func (t *attachment) begin(ctx context.Context, to sink, line string, workers *s
 		ended(err)
 	})
 	return u
+}
+
+// isPatient reports whether a client may wait for the device: it was there not
+// longer ago than hold. Otherwise a client of a listener is turned away at once
+// if there is no device, or if it is busy: that is what a connect tells it.
+func (t *attachment) isPatient() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.good.IsZero() && time.Since(t.good) < t.attacher.config.Hold
 }
 
 func (t *attachment) status() Status {
@@ -157,15 +177,15 @@ func (t *attachment) status() Status {
 	case u == nil:
 		s.State = AttachmentWaiting
 	default:
-		present, has, connected, failure := u.view()
-		sum.add(present)
-		s.Err = failure
+		seen := u.view()
+		sum.add(seen.totals)
+		s.Err, s.RoundTrip, s.Users, s.Line = seen.failure, seen.trip, seen.users, seen.line
 		switch {
-		case connected:
+		case seen.connected && seen.failure == nil:
 			s.State = AttachmentConnected
 		case t.right.isKicked():
 			s.State = AttachmentKicked
-		case has:
+		case seen.has:
 			s.State = AttachmentHolding
 		default:
 			s.State = AttachmentWaiting
@@ -187,5 +207,5 @@ func (u *use) current() (session.ID, identity.NodeID) {
 	if u.link == nil {
 		return session.ID{}, identity.NodeID{}
 	}
-	return u.link.id, u.owner
+	return u.link.id, u.target.Owner
 }

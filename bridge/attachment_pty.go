@@ -21,8 +21,10 @@ func (t *attachment) runPTY(ctx context.Context) error {
 		return err
 	}
 	config := pty.Config{Link: t.spec.PTY.Link, Mode: t.spec.PTY.Mode, GID: gid}
-	if target, err := t.attacher.config.Resolve(t.spec.Device); err == nil {
-		config.Line = target.Line // an application that sets nothing, or the same, gets what the device has
+	if config.Line = t.spec.Line; config.Line.IsZero() {
+		if target, err := t.attacher.config.Resolve(t.spec.Device); err == nil {
+			config.Line = target.Line // an application that sets nothing, or the same, gets what the device has
+		}
 	}
 	tty, err := pty.Open(config)
 	if err != nil {
@@ -34,7 +36,7 @@ func (t *attachment) runPTY(ctx context.Context) error {
 	t.log.Info("attachment stands", "path", tty.Path())
 	var workers sync.WaitGroup
 	defer workers.Wait()
-	reader := ptyReader{attachment: t, tty: tty, workers: &workers}
+	reader := ptyReader{attachment: t, tty: tty, workers: &workers, line: t.spec.Line}
 	reader.run(ctx)
 	return nil
 }
@@ -61,6 +63,7 @@ type ptyReader struct {
 	workers    *sync.WaitGroup
 	use        *use // nil: no application has it open
 	line       line.Settings
+	off        bool // the application has set B0
 }
 
 func (r *ptyReader) run(ctx context.Context) {
@@ -97,8 +100,7 @@ func (r *ptyReader) handle(ctx context.Context, e pty.Event) {
 		return
 	}
 	if e.What.Has(pty.LineChanged) {
-		r.line = e.Line
-		r.use.setLine(e.Line)
+		r.changed(e)
 	}
 	var bits uint64
 	if e.What.Has(pty.PurgeInput) {
@@ -111,8 +113,35 @@ func (r *ptyReader) handle(ctx context.Context, e pty.Event) {
 		r.use.purge(bits)
 	}
 	if e.What.Has(pty.Closed) {
+		if e.HangUpOnClose && !e.LinesOff {
+			r.use.drive(line.ModemOutputs, 0)
+		}
+		r.off = false
 		r.use.finish(r.attachment.attacher.config.Hold)
 		r.use = nil
+	}
+}
+
+// changed passes on what the application set: the speed, the stop bits and the
+// flow control, and with the speed B0, which turns DTR and RTS off until
+// another is set (termios(3)). All this comes after what was written before.
+func (r *ptyReader) changed(e pty.Event) {
+	if r.off != e.LinesOff {
+		r.off = e.LinesOff
+		on := line.ModemOutputs
+		if e.LinesOff {
+			on = 0
+		}
+		r.use.drive(line.ModemOutputs, on)
+	}
+	if r.line == e.Line {
+		return
+	}
+	r.line = e.Line
+	if r.attachment.spec.Line.IsZero() {
+		r.use.setFrameless(e.Line)
+	} else {
+		r.use.setLine(e.Line)
 	}
 }
 

@@ -12,13 +12,13 @@ import (
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
-// runTCP listens until ctx is done (nil) or the listener fails. One client at
+// listen listens until ctx is done (nil) or the listener fails. One client at
 // a time has the device; the session begins with its connection and ends with
 // it. Another client is closed at once, without a word: nothing but the
 // device's bytes enters a raw stream.
-func (t *attachment) runTCP(ctx context.Context) error {
+func (t *attachment) listen(ctx context.Context) error {
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", t.spec.TCP)
+	listener, err := config.Listen(ctx, "tcp", t.spec.address())
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
@@ -30,6 +30,10 @@ func (t *attachment) runTCP(ctx context.Context) error {
 	defer clients.Wait()
 	free := make(chan struct{}, 1)
 	free <- struct{}{}
+	serve := t.serveTCP
+	if t.spec.RFC2217 != "" {
+		serve = t.serveRFC2217
+	}
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
@@ -46,7 +50,7 @@ func (t *attachment) runTCP(ctx context.Context) error {
 			continue
 		}
 		clients.Go(func() {
-			t.serveTCP(ctx, conn, &clients)
+			serve(ctx, conn, &clients)
 			free <- struct{}{}
 		})
 	}
@@ -54,7 +58,7 @@ func (t *attachment) runTCP(ctx context.Context) error {
 
 // serveTCP carries one client, as the reader of its connection.
 func (t *attachment) serveTCP(ctx context.Context, conn net.Conn, workers *sync.WaitGroup) {
-	u := t.begin(ctx, newTCPSink(conn), "", workers, func(error) { _ = conn.Close() })
+	u := t.begin(ctx, newTCPSink(conn), t.spec.Line.String(), workers, func(error) { _ = conn.Close() })
 	buf := make([]byte, readBuffer)
 	for {
 		n, err := conn.Read(buf)

@@ -3,161 +3,248 @@ package bridge
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
-	"maps"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/port"
+	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
-	"github.com/serialspan/serialspan/registry"
 )
 
 // readBuffer is how much one Read of a local side takes at most: what one
 // DATA frame carries.
 const readBuffer = session.MaxData
 
-// Pauses before a port is opened again.
+// Pauses before a port is opened again; a change of the hardware ends one.
 const (
 	reopenFirst = 100 * time.Millisecond // udev may still be setting modes
 	reopenMost  = 5 * time.Second
 )
 
+var (
+	// errUnwanted ends the use of a port: it shall be another, or none.
+	errUnwanted = errors.New("it is not wanted any more")
+	// errNotTaken ends the use of a port that takes no bytes.
+	errNotTaken = errors.New("it takes no bytes any more")
+)
+
 // device is a published device: its port, opened again and again, and the
-// lease of whoever uses it. Its goroutine (run) belongs to Publisher.Run.
+// leases of those who use it, which outlive a port that is lost for as long as
+// hold. Its goroutines belong to run, which belongs to Publisher.Run: one that
+// opens and closes the port, one that reads it, one that watches its modem
+// lines while somebody uses the device.
 type device struct {
 	publisher *Publisher
 	log       *slog.Logger
 	name      string
 	cancel    context.CancelFunc
-	poke      chan struct{} // want changed
+	poke      chan struct{} // want changed, or the hardware may have
 
 	// gate is held while a lease is given or taken away, which may have to
 	// wait for the port.
 	gate chan struct{}
+	// reading is held by the reader of the port: what was read from a port
+	// that is gone is handed over before anything of the next.
+	reading chan struct{}
+	// signalling is held by whoever changes the port's outputs.
+	signalling chan struct{}
+	driven     chan struct{} // outputs were changed
+	// telling orders what is told of the others.
+	telling sync.Mutex
+	slot    *slot
+	workers sync.WaitGroup // readers and watchers; Add by run, or under mu unless closed
 
 	mu      sync.Mutex
 	want    want
-	port    Port               // nil: not open
-	release context.CancelFunc // makes run give the port back, while it is open
-	fault   string
-	lease   *lease
-	closed  bool // run is over
+	release context.CancelCauseFunc // makes run give the port back, while it is open
+	fault   string                  // why the port is not open; empty: it is, or was not tried
+	away    bool                    // fault means that nothing is there
+	opens   int                     // how often the port was opened
+	set     settings                // by the sessions; over the rule's
+	can     []string                // capabilities of the port, as it was last open
+	modem   line.ModemLines         // as last seen
+	modems  bool                    // modem is known
+	leases  []*lease                // in the order of their begin; replaced, never changed in place
+	changed chan struct{}           // closed and made anew when leases change
+	queue   []ticket                // of those who wait for the device
+	leaving bool                    // the hardware moved to another owner
+	closed  bool                    // run is over
+}
+
+// settings are what a port shall have beyond what its rule says. Zero fields
+// say nothing.
+type settings struct {
+	line     line.Settings
+	dtr, rts line.Drive
 }
 
 func newDevice(p *Publisher, w want, cancel context.CancelFunc) *device {
 	return &device{
 		publisher: p, log: p.log.With("device", w.name), name: w.name, cancel: cancel,
-		poke: make(chan struct{}, 1), gate: make(chan struct{}, 1), want: w,
+		poke: make(chan struct{}, 1), gate: make(chan struct{}, 1), reading: make(chan struct{}, 1), signalling: make(chan struct{}, 1), driven: make(chan struct{}, 1),
+		slot: newSlot(), want: w, changed: make(chan struct{}),
 	}
 }
 
 // update takes over a changed rule or place of the hardware. A port that is
-// open stays open unless it has to be another.
-func (d *device) update(w want) {
+// open stays open unless it has to be another. eventful: what was in the way of
+// opening it may have gone.
+func (d *device) update(w want, eventful bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old := d.want
 	d.want = w
-	if old.present == w.present && old.spec() == w.spec() {
+	d.leaving = d.leaving && !w.present
+	if old.openable() == w.openable() && old.spec() == w.spec() {
+		if eventful && d.release == nil {
+			signal(d.poke)
+		}
+		if d.release != nil && d.slot.isDead() {
+			d.release(errNotTaken) // its reader may be waiting for a consumer
+		}
 		return
 	}
-	if d.port != nil {
-		d.release()
+	if d.release != nil {
+		d.release(errUnwanted)
 	}
 	signal(d.poke)
 	signal(d.publisher.dirty)
 }
 
 func (w want) spec() PortSpec {
-	return PortSpec{Path: w.candidate.Path, Line: w.rule.Line, DTR: w.rule.DTR, RTS: w.rule.RTS}
+	return PortSpec{Path: w.candidate.Path, Line: w.rule.Line, DTR: w.rule.DTR, RTS: w.rule.RTS, RS485: w.rule.RS485}
 }
 
-// run keeps the port open and reads it until ctx is done.
+// openable reports whether there is something that may be opened.
+func (w want) openable() bool { return w.present && w.candidate.Skip == "" }
+
+// run keeps the port open until ctx is done. Sessions wait for a port that
+// was lost for as long as hold.
 func (d *device) run(ctx context.Context) {
 	pause := backoff{first: reopenFirst, most: reopenMost}
+	hold := time.NewTimer(time.Hour)
+	hold.Stop()
 	for ctx.Err() == nil {
-		d.mu.Lock()
-		spec, present := d.want.spec(), d.want.present
-		d.mu.Unlock()
-		if !present {
-			select {
-			case <-d.poke:
-			case <-ctx.Done():
+		var again <-chan time.Time
+		if d.isOpenable() {
+			began := time.Now()
+			was, err := d.once(ctx, hold)
+			if ctx.Err() != nil {
+				break
 			}
-			continue
+			if time.Since(began) > reopenMost {
+				pause.reset()
+			}
+			d.lost(was, err)
+			again = time.After(pause.next())
 		}
-		began := time.Now()
-		port, err := d.publisher.config.Open(spec)
-		if err == nil {
-			err = d.use(ctx, spec, port)
-		}
-		if time.Since(began) > reopenMost {
+		select {
+		case <-again:
+		case <-d.poke:
 			pause.reset()
-		}
-		if ctx.Err() == nil {
-			d.lost(err)
-			pause.wait(ctx, d.poke, nil)
+		case <-hold.C:
+			d.end(nil, session.CloseError{Code: session.CodeGone, Text: d.whyGone()})
+		case <-ctx.Done():
 		}
 	}
+	hold.Stop()
 	d.mu.Lock()
-	d.closed, d.port = true, nil
+	d.closed = true
 	d.mu.Unlock()
 	d.end(nil, session.CloseError{Code: session.CodeShuttingDown})
+	d.workers.Wait()
 }
 
-// use lends the port out until it fails, ctx is done, or update wants another.
-// It closes the port.
-func (d *device) use(ctx context.Context, spec PortSpec, port Port) error {
-	inner, cancel := context.WithCancel(ctx)
-	defer cancel()
-	closed := make(chan struct{})
-	stop := context.AfterFunc(inner, func() {
-		defer close(closed)
-		code := session.CodeGone
-		if ctx.Err() != nil {
-			code = session.CodeShuttingDown
-		}
-		d.end(nil, session.CloseError{Code: code}) // pump may wait for the consumer
+func (d *device) isOpenable() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.want.openable()
+}
+
+// once opens the port, sets everything again, and lends it out until it is
+// lost, ctx is done, or update wants another. It reports whether the port was
+// open, and then starts hold.
+func (d *device) once(ctx context.Context, hold *time.Timer) (was bool, err error) {
+	d.mu.Lock()
+	wanted := d.want.spec()
+	spec := d.set.over(wanted)
+	d.mu.Unlock()
+	port, err := d.publisher.config.Open(spec)
+	if err != nil {
+		return false, err
+	}
+	d.note(port)
+	inner, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if !d.opened(ctx, wanted, port, cancel) {
 		_ = port.Close()
-	})
-	err := errors.New("it is not wanted any more")
-	if d.opened(ctx, spec, port, cancel) {
-		err = d.pump(port)
+		return false, errUnwanted
 	}
-	if !stop() {
-		<-closed
+	hold.Stop()
+	d.workers.Go(func() { cancel(d.pump(inner, port)) })
+	if m, ok := port.(modemWatcher); ok {
+		d.workers.Go(func() { d.watch(inner, m) })
 	}
-	_ = port.Close()
-	return err
+	<-inner.Done()
+	if ctx.Err() != nil {
+		d.end(nil, session.CloseError{Code: session.CodeShuttingDown}) // before the port is taken from them
+	}
+	d.slot.take()
+	d.mu.Lock()
+	d.release, d.modems = nil, false
+	d.mu.Unlock()
+	_ = port.Close() // unblocks its reader
+	hold.Reset(d.holdTime())
+	return true, context.Cause(inner)
+}
+
+func (s settings) over(spec PortSpec) PortSpec {
+	if !s.line.IsZero() {
+		spec.Line = s.line
+	}
+	if s.dtr != line.DriveUnchanged {
+		spec.DTR = s.dtr
+	}
+	if s.rts != line.DriveUnchanged {
+		spec.RTS = s.rts
+	}
+	return spec
 }
 
 // opened makes port the device's, unless that came to an end or changed
 // meanwhile.
-func (d *device) opened(ctx context.Context, spec PortSpec, port Port, release context.CancelFunc) bool {
+func (d *device) opened(ctx context.Context, wanted PortSpec, port Port, release context.CancelCauseFunc) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if ctx.Err() != nil || d.want.spec() != spec || !d.want.present {
+	if ctx.Err() != nil || d.want.spec() != wanted || !d.want.openable() {
 		return false
 	}
-	d.port, d.fault, d.release = port, "", release
-	d.log.Info("port opened", "path", spec.Path)
+	d.fault, d.away, d.release = "", false, release
+	d.opens++
+	d.slot.put(port, func() { release(errNotTaken) })
+	d.log.Info("port opened", "path", wanted.Path)
 	signal(d.publisher.dirty)
 	return true
 }
 
 // pump reads the port until it fails. What arrives while nobody uses the
 // device is dropped.
-func (d *device) pump(port Port) error {
+func (d *device) pump(ctx context.Context, port Port) error {
+	select {
+	case d.reading <- struct{}{}:
+		defer func() { <-d.reading }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	d.tellReopened()
 	buf := make([]byte, readBuffer)
 	for {
 		n, err := port.Read(buf)
 		if n > 0 {
-			d.mu.Lock()
-			holder := d.lease
-			d.mu.Unlock()
-			if holder != nil {
-				_, _ = holder.link.send(buf[:n]) // a session that just ended takes less
-			}
+			d.hand(buf[:n])
 		}
 		if err != nil {
 			return err
@@ -165,45 +252,60 @@ func (d *device) pump(port Port) error {
 	}
 }
 
-// lost notes that the port is not open and ends the session on it.
-func (d *device) lost(err error) {
-	d.mu.Lock()
-	was := d.port != nil
-	d.port = nil
+// lost notes why the port is not open. was: it was open until now; then those
+// who use the device are told that it is away.
+func (d *device) lost(was bool, err error) {
 	text := "cannot be opened"
 	if err != nil {
 		text = err.Error()
 	}
+	d.mu.Lock()
+	switch {
+	case !d.want.present:
+		text = "unplugged"
+	case errors.Is(err, errUnwanted):
+		text = "being opened anew"
+	}
 	said := d.fault == text
-	d.fault = text
-	present := d.want.present
+	d.fault, d.away = text, isAway(err)
+	users, openable := d.leases, d.want.openable()
 	d.mu.Unlock()
-	if was || present && !said {
+	if was && len(users) > 0 {
+		d.log.Warn("device is away, its sessions are held", "hold", d.holdTime(), "err", text)
+	} else if was || openable && !said {
 		d.log.Warn("port is not open, retrying", "err", text)
 	}
-	d.end(nil, session.CloseError{Code: session.CodeGone, Text: text})
+	if was {
+		signal(d.publisher.rescan) // it may be elsewhere by now
+		for _, l := range users {
+			l.link.offerControl(session.Control{Kind: session.KindPort, Bits: session.PortAway, Text: clip(text)})
+		}
+	}
 	signal(d.publisher.dirty)
 }
 
-// view is what the registry shall show.
-func (d *device) view() registry.Device {
+// isAway tells a device that is not there from one that cannot be used.
+func isAway(err error) bool {
+	return errors.Is(err, port.ErrGone) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, errUnwanted) || errors.Is(err, errNotTaken)
+}
+
+// whyGone says what ends sessions that waited for the port.
+func (d *device) whyGone() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	v := registry.Device{
-		Name: d.name, Kind: d.want.kind, Hardware: hardwareOf(d.want.candidate),
-		Labels: maps.Clone(d.want.rule.Labels), Line: d.want.rule.Line.String(),
+	if !d.want.present || d.fault == "" {
+		return "unplugged"
 	}
-	switch {
-	case !d.want.present:
-		v.State, v.Detail = registry.StateAway, "unplugged"
-	case d.port == nil && d.fault == "":
-		v.State, v.Detail = registry.StateAway, "being opened"
-	case d.port == nil:
-		v.State, v.Detail = registry.StateFault, d.fault
-	case d.lease != nil:
-		v.State, v.User, v.Line = registry.StateInUse, d.lease.peer, d.port.Line().String()
-	default:
-		v.Line = d.port.Line().String()
-	}
-	return v
+	return d.fault
+}
+
+func (d *device) holdTime() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.want.rule.hold()
+}
+
+// clip makes text fit into a control.
+func clip(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), session.MaxText)], "")
 }

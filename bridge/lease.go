@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/line"
@@ -24,7 +26,15 @@ type lease struct {
 	// over is closed when the lease ended or a newer stream serves it; a
 	// resume replaces it. Guarded by device.mu.
 	over chan struct{}
-	lost uint64 // told by the consumer's gaps; guarded by device.mu
+	// readOnly leases read along: nothing that they send reaches the device.
+	readOnly bool
+	gaps     int         // guarded by device.mu
+	lost     uint64      // in gaps of both directions; guarded by device.mu
+	others   string      // as last told of them; guarded by device.telling
+	missed   uint64      // what it did not read and was not told; of the port's reader
+	opens    int         // device.opens when it began, or was last told; of the port's reader
+	breaking atomic.Bool // it began a break
+	modem    int         // modem lines as last told, plus 1; guarded by device.telling
 }
 
 // SessionStatus is one session on one of this node's devices.
@@ -39,25 +49,27 @@ type SessionStatus struct {
 	Line           line.Settings // in force
 	Sent, Received uint64        // bytes to and from the consumer
 	Resumed        int           // how many times
-	Lost           uint64        // bytes in gaps that this session knows of
+	Gaps           int
+	Lost           uint64        // bytes in the gaps, at most, of both directions
+	RoundTrip      time.Duration // to the consumer; 0: not measured yet
+	ReadOnly       bool          // it reads along
 }
 
-func (d *device) session() (SessionStatus, bool) {
+func (d *device) sessions() []SessionStatus {
+	port := d.slot.current()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.lease == nil {
-		return SessionStatus{}, false
+	all := make([]SessionStatus, 0, len(d.leases))
+	for _, l := range d.leases {
+		stats, connected := l.link.view()
+		all = append(all, SessionStatus{
+			ID: l.link.id, Device: d.name, Peer: l.peer, Kind: l.kind, Age: time.Since(l.began),
+			Connected: connected, Line: d.lineLocked(port), Sent: stats.sent, Received: stats.received,
+			Resumed: stats.resumed, Gaps: l.gaps + stats.staleGaps, Lost: l.lost + stats.stale,
+			RoundTrip: stats.trip, ReadOnly: l.readOnly,
+		})
 	}
-	l := d.lease
-	stats, connected := l.link.view()
-	s := SessionStatus{
-		ID: l.link.id, Device: d.name, Peer: l.peer, Kind: l.kind, Age: time.Since(l.began),
-		Connected: connected, Sent: stats.sent, Received: stats.received, Resumed: stats.resumed, Lost: l.lost,
-	}
-	if d.port != nil {
-		s.Line = d.port.Line()
-	}
-	return s, true
+	return all
 }
 
 // Serve runs one session stream of an authenticated peer: it reads OPEN,
@@ -143,26 +155,15 @@ func (d *device) serve(ctx context.Context, conn net.Conn, frames *frameReader, 
 	return err
 }
 
-func (d *device) holdTime() time.Duration {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.want.rule.hold()
-}
-
 // grant gives the device to the peer, or says why not as a
 // *session.CloseError, and answers with ACCEPT. The channel is closed when
 // the lease is over or this stream was replaced.
 func (d *device) grant(ctx context.Context, conn net.Conn, open session.Open, peer identity.NodeID) (*lease, chan struct{}, error) {
-	select {
-	case d.gate <- struct{}{}:
-		defer func() { <-d.gate }()
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
-	}
-	l, resumed, err := d.arbitrate(open, peer)
+	l, resumed, err := d.await(ctx, open, peer)
 	if err != nil {
 		return nil, nil, err
 	}
+	defer func() { <-d.gate }()
 	d.mu.Lock()
 	over := make(chan struct{})
 	if l.over != nil {
@@ -172,11 +173,12 @@ func (d *device) grant(ctx context.Context, conn net.Conn, open session.Open, pe
 	accept := session.Accept{
 		Protocol: session.Protocol, ID: open.ID, Resumed: resumed, Next: l.link.next(),
 		Window: uint64(d.publisher.config.Window), HoldMillis: uint64(d.want.rule.hold().Milliseconds()),
-	}
-	if d.port != nil {
-		accept.Line = d.port.Line().String()
+		Capabilities: slices.Clone(d.can), StaleMillis: uint64(d.want.rule.MaxStale.Milliseconds()),
 	}
 	d.mu.Unlock()
+	if settings := d.lineInForce(); !settings.IsZero() {
+		accept.Line = settings.String()
+	}
 	frame, err := session.AppendAccept(nil, accept)
 	if err != nil {
 		return nil, nil, err

@@ -64,6 +64,11 @@ type link struct {
 type linkStats struct {
 	sent, received uint64 // to and from the peer
 	resumed        int
+	// stale bytes for the peer were given up at resumes, staleGaps times.
+	stale     uint64
+	staleGaps int
+	// trip is the round trip to the peer's session; 0: not measured yet.
+	trip time.Duration
 }
 
 func newLink(id session.ID, window int, to sink, log *slog.Logger) *link {
@@ -87,10 +92,17 @@ func (l *link) connect(conn net.Conn, next, window uint64) error {
 		l.mu.Unlock()
 		return errLinkClosed
 	}
+	before := l.end.Dropped()
 	if err := l.end.Connect(l.now(), next, window); err != nil {
 		l.mu.Unlock()
 		return err
 	}
+	stale := l.end.Dropped() - before
+	if stale > 0 {
+		l.stats.stale += stale
+		l.stats.staleGaps++
+	}
+	l.end.Ping() // each stream's first round trip is measured
 	old := l.conn
 	l.conn, l.silent = conn, false
 	l.setTimer()
@@ -99,6 +111,9 @@ func (l *link) connect(conn net.Conn, next, window uint64) error {
 	l.mu.Unlock()
 	if old != nil {
 		_ = old.Close()
+	}
+	if stale > 0 {
+		l.log.Warn("bytes for the other side were too old to be sent", "session", l.id, "lost", stale)
 	}
 	return nil
 }
@@ -150,6 +165,8 @@ func (l *link) serve(conn net.Conn, frames *frameReader) error {
 		switch {
 		case len(event.Data) > 0:
 			l.out.deliver(event.Data)
+		case event.Skipped > 0:
+			l.out.skip(event.Skipped)
 		case event.Control.Kind != 0:
 			l.out.control(event.Control)
 		case event.Close != nil:
@@ -188,7 +205,7 @@ func (l *link) send(p []byte) (int, error) {
 			l.mu.Unlock()
 			return sent, errLinkClosed
 		}
-		n := l.end.Write(p[sent:])
+		n := l.end.Write(l.now(), p[sent:])
 		l.stats.sent += uint64(n)
 		l.mu.Unlock()
 		sent += n

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"context"
 	"errors"
 	"net"
 	"time"
@@ -91,14 +92,56 @@ func (l *link) giveUp() {
 func (l *link) view() (stats linkStats, connected bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.stats, l.conn != nil
+	stats = l.stats
+	stats.trip = l.end.RoundTrip()
+	return stats, l.conn != nil
 }
 
 // next is the offset of the byte that this side expects, for OPEN and ACCEPT.
+// The present stream carries nothing more: what still came on it would make
+// the answer wrong.
 func (l *link) next() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if old := l.conn; old != nil {
+		l.conn = nil
+		l.end.Disconnect()
+		defer func() { _ = old.Close() }()
+	}
 	return l.end.Next()
+}
+
+// setMaxStale sets the age beyond which bytes are not sent at a resume; 0: any
+// age.
+func (l *link) setMaxStale(age time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.end.SetMaxStale(age)
+}
+
+// drained blocks until the peer has confirmed all that was sent before the
+// call: delivered to the driver, the PTY, the client. errLinkClosed: the
+// session ended before; ctx ends the wait.
+func (l *link) drained(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.changed.Broadcast()
+	})
+	defer stop()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for until := l.end.Sent(); ; {
+		switch {
+		case l.end.Acknowledged() >= until:
+			return nil
+		case l.closed:
+			return errLinkClosed
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
+		l.changed.Wait()
+	}
 }
 
 // resumes counts a resume and returns how many there were.

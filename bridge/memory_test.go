@@ -219,6 +219,7 @@ type memPort struct {
 	mu    sync.Mutex
 	line  line.Settings
 	lines []line.Settings // all that were set
+	pins  memPins
 }
 
 func newMemPort() *memPort {

@@ -56,8 +56,9 @@ type outlet struct {
 
 // queuedControl is a control that stands before the byte with this number.
 type queuedControl struct {
-	at uint64
-	c  session.Control
+	at     uint64
+	places int // that it stands for
+	c      session.Control
 }
 
 // deliver hands over p, which it does not keep. It never blocks.
@@ -91,12 +92,22 @@ func (o *outlet) control(c session.Control) {
 		o.purge(c)
 		return
 	}
+	o.queue(c, 1)
+}
+
+// skip applies a gap of n bytes that the other side has given up, as control
+// does.
+func (o *outlet) skip(n int) {
+	o.queue(session.Control{Kind: session.KindGap, Lost: uint64(n)}, n)
+}
+
+func (o *outlet) queue(c session.Control, places int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.stopped || o.failed {
 		return
 	}
-	o.controls = append(o.controls, queuedControl{o.pushed, c})
+	o.controls = append(o.controls, queuedControl{o.pushed, places, c})
 	o.drain()
 }
 
@@ -159,8 +170,8 @@ func (o *outlet) run(ctx context.Context) {
 			return
 		}
 		if n == 0 {
-			o.to.apply(ctx, c)
-			o.done(1)
+			o.to.apply(ctx, c.c)
+			o.done(c.places)
 			continue
 		}
 		n, err := o.to.Write(chunk[:n])
@@ -177,19 +188,19 @@ func (o *outlet) run(ctx context.Context) {
 
 // take moves the next bytes to chunk and returns their number, or returns the
 // next control and 0; false when there is nothing left and the drainer ends.
-func (o *outlet) take(chunk []byte) (int, session.Control, bool) {
+func (o *outlet) take(chunk []byte) (int, queuedControl, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	waiting := len(o.bytes) - o.head
 	if o.stopped || o.failed || waiting == 0 && len(o.controls) == 0 {
 		o.draining = false
 		o.bytes, o.head, o.controls = nil, 0, nil
-		return 0, session.Control{}, false
+		return 0, queuedControl{}, false
 	}
 	if len(o.controls) > 0 {
 		until := int(o.controls[0].at - (o.pushed - uint64(waiting)))
 		if until == 0 {
-			c := o.controls[0].c
+			c := o.controls[0]
 			o.controls = o.controls[1:]
 			return 0, c, true
 		}
@@ -197,7 +208,7 @@ func (o *outlet) take(chunk []byte) (int, session.Control, bool) {
 	}
 	n := copy(chunk, o.bytes[o.head:o.head+waiting])
 	o.head += n
-	return n, session.Control{}, true
+	return n, queuedControl{}, true
 }
 
 // stop drops what is queued and joins the drainer; nothing is written to the

@@ -36,7 +36,9 @@ type Port interface {
 type Candidate struct {
 	Path     string // "/dev/ttyUSB0"
 	Hardware registry.Hardware
-	Product  string // for people, may be empty
+	Product  string // for people and profiles, may be empty
+	// Manufacturer and Driver ("cp210x") are for profiles; may be empty.
+	Manufacturer, Driver string
 	// Skip says why the tty must not be published by publish: all, for
 	// example "system console"; empty: nothing speaks against it.
 	Skip string
@@ -50,4 +52,22 @@ type PortSpec struct {
 	// DTR and RTS are set once after the open; the zero value leaves them as
 	// Linux does.
 	DTR, RTS line.Drive
+	RS485    RS485
+}
+
+// RS485 makes a port drive the direction of an RS-485 line by RTS
+// (Documentation/driver-api/serial/serial-rs485.rst). The zero value is off:
+// the port is left as its driver has it.
+type RS485 struct {
+	On bool
+	// RTSOnSend and RTSAfterSend are how RTS stands while sending and
+	// otherwise; unchanged: on while sending, off otherwise.
+	RTSOnSend, RTSAfterSend line.Drive
+	// BeforeSend and AfterSend are what passes between RTS and data, whole
+	// milliseconds.
+	BeforeSend, AfterSend time.Duration
+	// ReceiveDuringSend lets the port hear what it sends.
+	ReceiveDuringSend bool
+	// Terminate switches a terminating resistor in, where the board has one.
+	Terminate bool
 }

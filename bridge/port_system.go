@@ -1,9 +1,14 @@
 package bridge
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 
 	"github.com/serialspan/serialspan/bridge/internal/port"
+	"github.com/serialspan/serialspan/bridge/internal/uevent"
+	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/registry"
 )
 
@@ -15,7 +20,7 @@ func discoverPorts() ([]Candidate, error) {
 	}
 	candidates := make([]Candidate, 0, len(found))
 	for _, f := range found {
-		c := Candidate{Path: f.Path, Product: f.Product, Skip: string(f.Skip)}
+		c := Candidate{Path: f.Path, Product: f.Product, Manufacturer: f.Manufacturer, Driver: f.Driver, Skip: string(f.Skip)}
 		if f.VID != "" {
 			c.Hardware = registry.Hardware{
 				VID: f.VID, PID: f.PID, Serial: f.Serial, Interface: f.Interface, Port: f.PortPath,
@@ -26,11 +31,37 @@ func discoverPorts() ([]Candidate, error) {
 	return candidates, nil
 }
 
+// watchPorts tells of the kernel's events until ctx is done.
+func watchPorts(ctx context.Context, log *slog.Logger, changed func()) error {
+	watcher := uevent.New(uevent.Config{Logger: log})
+	ended := make(chan error, 1)
+	go func() { ended <- watcher.Run(ctx) }()
+	for {
+		select {
+		case <-watcher.Changes():
+			changed()
+		case err := <-ended:
+			return err
+		}
+	}
+}
+
 // openPort opens a tty of this machine.
 func openPort(spec PortSpec, log *slog.Logger) (Port, error) {
-	p, err := port.Open(port.Config{Path: spec.Path, Line: spec.Line, DTR: spec.DTR, RTS: spec.RTS, Logger: log})
+	p, err := port.Open(port.Config{Path: spec.Path, Line: spec.Line, DTR: spec.DTR, RTS: spec.RTS, RS485: port.RS485(spec.RS485), Logger: log})
 	if err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// sealed puts the errors of ports into the words of this package.
+func sealed(err error) error {
+	switch {
+	case errors.Is(err, port.ErrNoModemLines):
+		return fmt.Errorf("%w: %w", ErrNoSignals, err)
+	case errors.Is(err, port.ErrGone), errors.Is(err, port.ErrClosed):
+		return fmt.Errorf("%w: %w", session.CodeGone, err)
+	}
+	return err
 }

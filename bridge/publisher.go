@@ -2,15 +2,14 @@ package bridge
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/profile"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
@@ -24,7 +23,14 @@ type PublisherConfig struct {
 	Rules []Rule
 	// Publish says what is published. Default PublishKnown.
 	Publish Publish
-	// PollInterval is how often Discover is asked. Default 1 s.
+	// Profiles are what is known about kinds of devices; see package profile.
+	Profiles []profile.Profile
+	// Watch tells when Discover may have something new, until ctx is done; it
+	// calls changed once when it has begun to. Default: the kernel's events,
+	// if Discover is the default, else nothing.
+	Watch func(ctx context.Context, changed func()) error
+	// PollInterval is how often Discover is asked whether or not Watch told
+	// anything. Default 30 s, and 1 s while nothing watches.
 	PollInterval time.Duration
 	// Discover lists the ttys of this machine without opening any. Default:
 	// what /sys shows.
@@ -59,8 +65,11 @@ func (c PublisherConfig) withDefaults() PublisherConfig {
 	if c.NodeName == "" {
 		c.NodeName = "node"
 	}
-	if c.PollInterval <= 0 {
-		c.PollInterval = time.Second
+	if c.Watch == nil {
+		c.Watch = func(context.Context, func()) error { return errNoWatch }
+		if log := c.Logger; c.Discover == nil {
+			c.Watch = func(ctx context.Context, changed func()) error { return watchPorts(ctx, log, changed) }
+		}
 	}
 	if c.Discover == nil {
 		c.Discover = discoverPorts
@@ -96,23 +105,21 @@ func isCharDevice(path string) bool {
 }
 
 // Publisher publishes this node's devices: it opens the ports that its rules
-// choose, keeps them open, and lends each to one consumer at a time.
+// choose, keeps them open, and lends them to consumers.
 //
-// Run finds devices and runs one goroutine per device, which reads its port;
-// it joins them before it returns. Serve runs one session stream on its
-// caller's goroutine. All methods are safe for concurrent use.
+// Run finds devices and runs the goroutines of each; it joins them before it
+// returns. Serve runs one session stream on its caller's goroutine. All methods
+// are safe for concurrent use.
 type Publisher struct {
 	config PublisherConfig
 	log    *slog.Logger
 	dirty  chan struct{} // devices changed: tell OnDevices
-	rescan chan struct{} // rules changed
+	rescan chan struct{} // rules or hardware changed
 
 	mu      sync.Mutex
 	rules   []Rule
-	seen    map[string]Candidate // by key, as last discovered
-	names   map[string]given     // by key, for the life of the process
-	twins   map[string]bool      // keys that two sticks had at once: one serial number
-	devices map[string]*device   // by name
+	found   inventory
+	devices map[string]*device // by name
 	graves  graves
 }
 
@@ -122,7 +129,7 @@ func NewPublisher(config PublisherConfig) *Publisher {
 	return &Publisher{
 		config: config, log: config.Logger, rules: slices.Clone(config.Rules),
 		dirty: make(chan struct{}, 1), rescan: make(chan struct{}, 1),
-		seen: map[string]Candidate{}, names: map[string]given{}, twins: map[string]bool{}, devices: map[string]*device{},
+		found: newInventory(), devices: map[string]*device{},
 	}
 }
 
@@ -135,6 +142,12 @@ func (p *Publisher) Update(rules []Rule) {
 	signal(p.rescan)
 }
 
+// How often the hardware is looked at.
+const (
+	pollWatched = 30 * time.Second // events may be lost
+	pollBlind   = time.Second
+)
+
 // Run publishes until ctx is done, and returns nil then. Sessions end with
 // session.CodeShuttingDown.
 func (p *Publisher) Run(ctx context.Context) error {
@@ -142,57 +155,67 @@ func (p *Publisher) Run(ctx context.Context) error {
 	defer running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	poll := time.NewTicker(p.config.PollInterval)
+	watching := &watching{rescan: p.rescan}
+	running.Go(func() { watching.run(ctx, p.config.Watch, p.log) })
+	poll := time.NewTimer(pollBlind)
 	defer poll.Stop()
 	var told []registry.Device
-	discovered := ""
-	for first := true; ; first = false {
-		text := p.reconcile(ctx, &running)
-		if text != discovered && text != "" {
-			p.log.Warn("devices cannot be discovered", "err", text)
-		}
-		discovered = text
+	tell := func(first bool) {
 		if now := p.view(); first || !reflect.DeepEqual(now, told) {
 			told = now
 			p.config.OnDevices(slices.Clone(now))
 		}
+	}
+	discovered, scanned := "", time.Time{}
+	eventful := false
+	for first := true; ; first = false {
+		text := p.reconcile(ctx, &running, eventful)
+		if text != discovered && text != "" {
+			p.log.Warn("devices cannot be discovered", "err", text)
+		}
+		discovered, scanned = text, time.Now()
+		tell(first)
+		eventful = false
+		poll.Reset(pollBlind)
 		for waiting := true; waiting; {
 			select {
 			case <-ctx.Done():
 				return nil
 			case <-poll.C:
-				waiting = false
+				// A tty that a rule names by its path may have no events: a PTY.
+				waiting = time.Since(scanned) < p.interval(watching.active()) && !p.pathsChanged()
+				poll.Reset(pollBlind)
 			case <-p.rescan:
-				waiting = false
+				waiting, eventful = false, true
 			case <-p.dirty:
-				if now := p.view(); !reflect.DeepEqual(now, told) {
-					told = now
-					p.config.OnDevices(slices.Clone(now))
-				}
+				tell(false)
 			}
 		}
 	}
 }
 
-// want is a device as it should run.
-type want struct {
-	name      string
-	kind      string
-	rule      Rule
-	candidate Candidate
-	present   bool
+// interval is how long a look at the hardware holds.
+func (p *Publisher) interval(watched bool) time.Duration {
+	switch {
+	case p.config.PollInterval > 0:
+		return p.config.PollInterval
+	case watched:
+		return pollWatched
+	}
+	return pollBlind
 }
 
-// reconcile starts, changes and withdraws devices. It returns why discovery
-// failed; then everything stays as it is.
-func (p *Publisher) reconcile(ctx context.Context, running *sync.WaitGroup) string {
+// reconcile starts, changes and withdraws devices. eventful: something was
+// told, so that ports which could not be opened are tried again at once. It
+// returns why discovery failed; then everything stays as it is.
+func (p *Publisher) reconcile(ctx context.Context, running *sync.WaitGroup, eventful bool) string {
 	candidates, err := p.config.Discover()
 	if err != nil {
 		return err.Error()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	wanted := p.wanted(candidates)
+	wanted := p.found.wanted(&p.config, p.rules, candidates)
 	for name, d := range p.devices {
 		if _, ok := wanted[name]; !ok {
 			p.log.Info("device withdrawn", "device", name)
@@ -203,7 +226,7 @@ func (p *Publisher) reconcile(ctx context.Context, running *sync.WaitGroup) stri
 	}
 	for name, w := range wanted {
 		if d, ok := p.devices[name]; ok {
-			d.update(w)
+			d.update(w, eventful)
 			continue
 		}
 		p.log.Info("device published", "device", name, "path", w.candidate.Path)
@@ -213,126 +236,6 @@ func (p *Publisher) reconcile(ctx context.Context, running *sync.WaitGroup) stri
 		running.Go(func() { d.run(deviceCtx) })
 	}
 	return ""
-}
-
-// wanted applies the rules to what is there and to what was there. mu is held.
-func (p *Publisher) wanted(candidates []Candidate) map[string]want {
-	present := map[string]bool{}
-	add := func(c Candidate) {
-		k := p.keyOf(c)
-		present[k] = true
-		p.seen[k] = c
-	}
-	count := map[string]int{}
-	for _, c := range candidates {
-		k := key(c)
-		if count[k]++; count[k] == 2 && !p.twins[k] {
-			p.twins[k] = true
-			delete(p.names, k) // the first by port takes the name again
-			delete(p.seen, k)
-		}
-	}
-	candidates = slices.Clone(candidates)
-	slices.SortFunc(candidates, func(a, b Candidate) int {
-		return strings.Compare(a.Hardware.Port+"\x00"+a.Path, b.Hardware.Port+"\x00"+b.Path)
-	})
-	for _, c := range candidates {
-		add(c)
-	}
-	for _, r := range p.rules {
-		listed := func(c Candidate) bool { return r.Match.matches(c) }
-		if r.Match.onlyPath() && !slices.ContainsFunc(candidates, listed) && p.config.Exists(r.Match.Path) {
-			add(Candidate{Path: r.Match.Path})
-		}
-	}
-	wanted := map[string]want{}
-	for _, k := range sortedKeys(p.seen) {
-		c := p.seen[k]
-		rule, kind, ok := p.choose(c)
-		if !ok {
-			continue
-		}
-		name, err := p.nameFor(k, rule, kind)
-		if err != nil {
-			p.log.Warn("device without a name is not published", "path", c.Path, "err", err)
-			continue
-		}
-		wanted[name] = want{name: name, kind: kind, rule: rule, candidate: c, present: present[k]}
-	}
-	return wanted
-}
-
-// keyOf tells sticks of one serial number apart by their port, once two were
-// seen. mu is held.
-func (p *Publisher) keyOf(c Candidate) string {
-	k := key(c)
-	if p.twins[k] {
-		k += ":port:" + c.Hardware.Port
-	}
-	return k
-}
-
-// choose tells whether and how c is published. mu is held.
-func (p *Publisher) choose(c Candidate) (Rule, string, bool) {
-	kind, known := p.config.Known(c)
-	if !known {
-		kind = "serial"
-	}
-	for _, r := range p.rules {
-		if !r.Match.matches(c) || c.Skip != "" && r.Match.Path == "" {
-			continue
-		}
-		if r.Kind != "" {
-			kind = r.Kind
-		}
-		if r.Hold <= 0 {
-			r.Hold = p.config.Hold
-		}
-		return r, kind, true
-	}
-	ok := c.Skip == "" && (p.config.Publish == PublishAll || p.config.Publish == PublishKnown && known)
-	return Rule{Hold: p.config.Hold}, kind, ok
-}
-
-// nameFor returns the name of the hardware with this key. Once given it stays,
-// unless the rule now says another: a second stick of the same rule gets "-2".
-// mu is held.
-func (p *Publisher) nameFor(k string, rule Rule, kind string) (string, error) {
-	base, err := rule.expand(p.config.NodeName, kind)
-	if err != nil {
-		return "", err
-	}
-	base = tidyName(base)
-	had := p.names[k]
-	if had.base == base {
-		return had.name, nil
-	}
-	taken := map[string]bool{}
-	for other, g := range p.names {
-		if other != k {
-			taken[g.name] = true
-		}
-	}
-	name := base
-	for n := 2; taken[name]; n++ {
-		name = fmt.Sprintf("%s-%d", base, n)
-	}
-	p.names[k] = given{base, name}
-	return name, nil
-}
-
-// given is a name and what the rule said.
-type given struct{ base, name string }
-
-// tidyName replaces what the registry does not take in a name.
-func tidyName(name string) string {
-	return strings.Map(func(c rune) rune {
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
-			return c
-		}
-		return '-'
-	}, name)
 }
 
 // view returns all devices as the registry shall show them, sorted by name.
@@ -352,9 +255,7 @@ func (p *Publisher) Sessions() []SessionStatus {
 	defer p.mu.Unlock()
 	var all []SessionStatus
 	for _, name := range sortedKeys(p.devices) {
-		if s, ok := p.devices[name].session(); ok {
-			all = append(all, s)
-		}
+		all = append(all, p.devices[name].sessions()...)
 	}
 	return all
 }

@@ -21,6 +21,11 @@ func (t *totals) add(o totals) {
 	t.lost += o.lost
 }
 
+// totals are the counters of a link as its consumer sees them.
+func (s linkStats) totals() totals {
+	return totals{sent: s.sent, received: s.received, resumed: s.resumed, gaps: s.staleGaps, lost: s.stale}
+}
+
 // right is what an attachment may do to get its device. It outlives uses: who
 // was kicked stays polite until it is let in again, and force counts once.
 type right struct {

@@ -20,12 +20,18 @@ const DefaultHold = 15 * time.Second
 // Busy says what happens to an open of a device that is in use.
 type Busy uint8
 
-// The busy policies. BusyKick is the zero value.
+// The busy policies. BusyDefault is the zero value.
 const (
+	// BusyDefault: as the device's profile says, else BusyKick.
+	BusyDefault Busy = iota
 	// BusyKick: the newest consumer wins.
-	BusyKick Busy = iota
+	BusyKick
 	// BusyRefuse: the holder keeps the device.
 	BusyRefuse
+	// BusyWait: who comes later waits, in the order of coming.
+	BusyWait
+	// BusyShare: all have it. What one of them writes at once stays together.
+	BusyShare
 )
 
 // Publish says which devices are published.
@@ -54,16 +60,29 @@ type Rule struct {
 	Match Match
 	// Name is a template over .Node and .Kind; empty: "{{.Node}}-{{.Kind}}".
 	Name string
-	// Kind is "zwave", "zigbee", ...; empty: what Known says, else "serial".
-	Kind     string
-	Line     line.Settings // zero: 115200n81
-	DTR, RTS line.Drive
+	// Kind is "zwave", "zigbee", ...; empty: what the profile or Known says,
+	// else "serial".
+	Kind string
+	// Profile names the profile whose settings hold where the rule has none;
+	// "none": of no profile; empty: of the one that matches the device.
+	Profile  string
+	Line     line.Settings // zero: as the profile says, else 115200n81
+	DTR, RTS line.Drive    // unchanged: as the profile says
+	RS485    RS485         // zero: off
 	Busy     Busy
-	Hold     time.Duration // default 15 s
+	Hold     time.Duration // 0: as the profile says, else 15 s
+	// MaxStale is how old bytes may be that are replayed after a break; 0: as
+	// the profile says, negative: any age, which is also the default.
+	MaxStale time.Duration
 	// Allow lists who may open the device; empty: every member.
-	Allow  []identity.NodeID
-	Labels map[string]string
+	Allow []identity.NodeID
+	// AllowRead lists who else may read along; those of Allow may anyway.
+	AllowRead []identity.NodeID
+	Labels    map[string]string
 }
+
+// ProfileNone is the Rule.Profile that turns profiles off.
+const ProfileNone = "none"
 
 // Check reports what is wrong with the rule, in the words of the configuration.
 func (r Rule) Check() error {
@@ -89,6 +108,8 @@ func (r Rule) hold() time.Duration {
 func (r Rule) allows(peer identity.NodeID) bool {
 	return len(r.Allow) == 0 || slices.Contains(r.Allow, peer)
 }
+
+func (r Rule) allowsRead(peer identity.NodeID) bool { return slices.Contains(r.AllowRead, peer) }
 
 // expand returns the logical name for a device of this kind on this node.
 func (r Rule) expand(node, kind string) (string, error) {

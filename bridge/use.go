@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
-	"github.com/serialspan/serialspan/mesh/identity"
 )
 
 // Pauses before a lost connection is made again; a change of the registry or
@@ -52,15 +52,18 @@ type use struct {
 	mu      sync.Mutex
 	changed *sync.Cond // of mu: link, over
 	link    *link      // nil: no session now
-	owner   identity.NodeID
-	line    string // wanted, for OPEN; empty: as the device has it
+	target  Target     // of link
+	line    string     // wanted, for OPEN; empty: as the device has it
 	inForce line.Settings
+	can     []string   // capabilities of the port, as its owner said
 	next    session.ID // of the next session
 	gap     uint64     // lost before the next session, to be told to the owner
 	begun   bool       // there was a session
 	over    bool
 	failure error // why there is no stream now
 	totals  totals
+	users   string // who else uses the device, as its owner says
+	away    string // why the device is not there, as its owner says; empty: it is
 	cancel  context.CancelCauseFunc
 	done    chan struct{}
 }
@@ -219,13 +222,10 @@ func (e *TargetError) Unwrap() error { return e.Err }
 // connect makes a stream to the device's owner and opens or resumes the
 // session on it.
 func (u *use) connect(ctx context.Context) (net.Conn, *frameReader, *link, error) {
-	target, err := u.config.Resolve(u.device)
+	target, moved, err := u.find()
 	if err != nil {
-		return nil, nil, nil, &TargetError{err}
+		return nil, nil, nil, err
 	}
-	u.mu.Lock()
-	moved := u.link != nil && u.owner != target.Owner
-	u.mu.Unlock()
 	if moved {
 		u.log.Info("device has another owner now", "node", target.Owner)
 		u.drop(session.CloseError{Code: session.CodeNormal})
@@ -248,6 +248,23 @@ func (u *use) connect(ctx context.Context) (net.Conn, *frameReader, *link, error
 		return nil, nil, nil, err
 	}
 	return conn, frames, l, nil
+}
+
+// find says where the device is, and whether its session is with another owner.
+// A held session is resumed where it was even if the registry has lost sight of
+// the owner: after a cut the path is back long before the members agree that
+// everybody is alive. What became of the device the owner will say.
+func (u *use) find() (target Target, moved bool, err error) {
+	target, err = u.config.Resolve(u.device)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case err == nil:
+		return target, u.link != nil && u.target.Owner != target.Owner, nil
+	case u.link != nil:
+		return u.target, false, nil
+	}
+	return Target{}, false, &TargetError{err}
 }
 
 func (u *use) handshake(conn net.Conn, frames *frameReader, target Target) (*link, error) {
@@ -275,7 +292,7 @@ func (u *use) handshake(conn net.Conn, frames *frameReader, target Target) (*lin
 		if err != nil {
 			return nil, err
 		}
-		return u.accepted(conn, open, accept, target.Owner)
+		return u.accepted(conn, open, accept, target)
 	}
 	return nil, fmt.Errorf("read ACCEPT: %w: %v came", session.ErrProtocol, f.Type)
 }
@@ -295,7 +312,7 @@ func (u *use) open(device string) session.Open {
 }
 
 // accepted puts the stream to use, for the old session or for a new one.
-func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, owner identity.NodeID) (*link, error) {
+func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, target Target) (*link, error) {
 	if accept.ID != open.ID || accept.Resumed && !open.Resume {
 		return nil, fmt.Errorf("read ACCEPT: %w: it is for another session", session.ErrProtocol)
 	}
@@ -312,15 +329,17 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 			_ = l.control(session.Control{Kind: session.KindGap, Lost: u.gap}) // an empty session has room
 			u.gap = 0
 		}
-		u.link, u.owner = l, owner
-		u.log.Info("session begins", "session", open.ID, "node", owner)
+		u.link, u.target = l, target
+		u.log.Info("session begins", "session", open.ID, "node", target.Owner)
 	} else {
 		n := l.resumes()
-		u.log.Info("session resumed", "session", open.ID, "node", owner, "offset", accept.Next, "resumed", n)
+		u.log.Info("session resumed", "session", open.ID, "node", target.Owner, "offset", accept.Next, "resumed", n)
 	}
 	u.inForce, _ = line.Parse(accept.Line) // zero if it says nothing
+	u.can = accept.Capabilities
 	u.changed.Broadcast()
 	u.mu.Unlock()
+	l.setMaxStale(time.Duration(min(accept.StaleMillis, math.MaxInt32)) * time.Millisecond)
 	if err := l.connect(conn, accept.Next, accept.Window); err != nil {
 		u.drop(session.CloseError{Code: session.CodeCannotResume})
 		return nil, err
@@ -341,7 +360,8 @@ func (u *use) drop(why session.CloseError) {
 	u.farewells.Go(l.wait)
 	stats, _ := l.view()
 	u.mu.Lock()
-	u.totals.add(totals{sent: stats.sent, received: stats.received, resumed: stats.resumed})
+	u.totals.add(stats.totals())
+	u.users, u.away = "", ""
 	if lost > 0 {
 		u.totals.add(totals{gaps: 1, lost: uint64(lost)})
 		u.gap += uint64(lost)

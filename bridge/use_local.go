@@ -1,7 +1,9 @@
 package bridge
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/line"
@@ -36,22 +38,40 @@ func (u *use) send(p []byte) error {
 	return nil
 }
 
-// setLine asks for line settings from here on. Framing that a PTY cannot
-// express stays as the device has it.
+// reframe gives s the data bits and parity of framing, if that is not zero,
+// with the stop bits that go with them.
+func reframe(s, framing line.Settings) line.Settings {
+	if framing.IsZero() {
+		return s
+	}
+	s.DataBits, s.Parity = framing.DataBits, framing.Parity
+	if s.StopBits != line.StopOne {
+		s.StopBits = line.StopTwo
+		if s.DataBits == 5 {
+			s.StopBits = line.StopOneAndHalf
+		}
+	}
+	return s
+}
+
+// setFrameless asks for line settings from here on, but for the framing that
+// a PTY cannot express: that stays as the device has it.
+func (u *use) setFrameless(s line.Settings) {
+	if _, err := u.session(); err != nil {
+		return
+	}
+	u.mu.Lock()
+	s = reframe(s, u.inForce)
+	u.mu.Unlock()
+	u.setLine(s)
+}
+
+// setLine asks for line settings from here on, and for later sessions.
 func (u *use) setLine(s line.Settings) {
 	if _, err := u.session(); err != nil {
 		return
 	}
 	u.mu.Lock()
-	if !u.inForce.IsZero() {
-		s.DataBits, s.Parity = u.inForce.DataBits, u.inForce.Parity
-		if s.StopBits != line.StopOne {
-			s.StopBits = line.StopTwo
-			if s.DataBits == 5 {
-				s.StopBits = line.StopOneAndHalf
-			}
-		}
-	}
 	u.line = s.String()
 	u.inForce = s
 	u.mu.Unlock()
@@ -64,6 +84,21 @@ func (u *use) purge(bits uint64) {
 		l.out.discard()
 	}
 	u.control(session.Control{Kind: session.KindPurge, Bits: bits})
+}
+
+// drive sets the modem outputs in mask as on says, after what was sent before.
+func (u *use) drive(mask, on line.ModemLines) {
+	u.control(session.Control{Kind: session.KindModem, Mask: uint64(mask), Bits: uint64(on & mask)})
+}
+
+// drain waits until all that was sent before was handed to the device's
+// driver; errLinkClosed: the session ended before that, or the use.
+func (u *use) drain(ctx context.Context) error {
+	l, err := u.session()
+	if err != nil {
+		return err
+	}
+	return l.drained(ctx)
 }
 
 // control sends c on the present session; on a later one it would be out of
@@ -103,18 +138,51 @@ func (u *use) finish(limit time.Duration) {
 	<-u.done
 }
 
-// view returns the counters, whether there is a session and a stream.
-func (u *use) view() (t totals, hasSession, connected bool, failure error) {
+// hadSession reports whether there ever was one.
+func (u *use) hadSession() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	t = u.totals
+	return u.begun
+}
+
+// useView is a use as it is now.
+type useView struct {
+	totals
+	has, connected bool  // a session, a stream
+	failure        error // why there is no stream, or the device is away
+	trip           time.Duration
+	users          string
+	line           line.Settings
+}
+
+func (u *use) view() useView {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	v := useView{totals: u.totals, has: u.link != nil, failure: u.failure, users: u.users, line: u.inForce}
 	if u.link != nil {
 		var stats linkStats
-		stats, connected = u.link.view()
-		t.add(totals{sent: stats.sent, received: stats.received, resumed: stats.resumed})
+		stats, v.connected = u.link.view()
+		v.add(stats.totals())
+		v.trip = stats.trip
 	}
-	return t, u.link != nil, connected, u.failure
+	if v.failure == nil && u.away != "" {
+		v.failure = &AwayError{Device: u.device, Text: u.away}
+	}
+	return v
 }
+
+// AwayError says that the device of a session that goes on is not there now:
+// its owner keeps the session for the hold time. It unwraps to
+// session.CodeGone.
+type AwayError struct{ Device, Text string }
+
+// Error says what the owner said.
+func (e *AwayError) Error() string {
+	return fmt.Sprintf("device %q is away, its session is kept: %s", e.Device, e.Text)
+}
+
+// Unwrap returns session.CodeGone.
+func (e *AwayError) Unwrap() error { return session.CodeGone }
 
 // sink is the local side with the consumer's handling of controls.
 func (u *use) sink() sink { return consumerSink{u.to, u} }
@@ -125,12 +193,42 @@ type consumerSink struct {
 }
 
 func (s consumerSink) apply(ctx context.Context, c session.Control) {
-	if c.Kind == session.KindGap {
-		s.use.log.Warn("bytes of the device were lost", "lost", c.Lost, "unknown", c.Unknown)
-		s.use.mu.Lock()
-		s.use.totals.add(totals{gaps: 1, lost: c.Lost})
-		s.use.mu.Unlock()
-		return
-	}
+	s.use.heard(c)
 	s.sink.apply(ctx, c)
+}
+
+// heard takes notice of what the owner told.
+func (u *use) heard(c session.Control) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch c.Kind {
+	case session.KindGap:
+		u.totals.add(totals{gaps: 1, lost: c.Lost})
+		u.log.Warn("bytes of the device were lost", "lost", c.Lost, "unknown", c.Unknown)
+	case session.KindLoss:
+		u.totals.add(totals{gaps: 1, lost: c.Lost})
+		u.log.Warn("bytes for the device may not have reached it", "lost", c.Lost, "unknown", c.Unknown)
+	case session.KindFailed:
+		if s, err := line.Parse(c.Line); err == nil {
+			u.inForce = s
+		}
+		u.log.Warn("device did not do what was asked", "line", c.Line, "err", c.Text)
+	case session.KindUsers:
+		u.users = c.Text
+		if c.Text != "" {
+			u.log.Info("others use the device too", "users", c.Text)
+		}
+	case session.KindPort:
+		if u.away = ""; c.Bits == session.PortAway {
+			u.away = cmp.Or(c.Text, "unplugged")
+		}
+	}
+}
+
+// port returns what the owner said of the port: the line settings in force and
+// its capabilities; nil: it named none.
+func (u *use) port() (line.Settings, []string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.inForce, u.can
 }

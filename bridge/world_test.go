@@ -126,6 +126,7 @@ func (w *world) open(spec bridge.PortSpec) (bridge.Port, error) {
 	for _, c := range w.present {
 		if c.Path == spec.Path {
 			p := newMemPort()
+			p.opened(spec)
 			w.ports[spec.Path] = p
 			return p, nil
 		}

@@ -39,6 +39,9 @@ func (c *Config) fill() {
 	if c.Node.Labels == nil {
 		c.Node.Labels = map[string]string{}
 	}
+	if c.Control.Mode == 0 {
+		c.Control.Mode = 0o660
+	}
 	c.Node.StateDir = under(dir, c.Node.StateDir)
 	c.Cluster.SecretFile = under(dir, c.Cluster.SecretFile)
 	c.Control.Socket = under(dir, c.Control.Socket)
@@ -108,15 +111,12 @@ func (c *Config) check(p *places) {
 	required(p, "cluster.secret_file", c.Cluster.SecretFile)
 	required(p, "control.socket", c.Control.Socket)
 	c.checkMesh(p)
+	c.checkNodes(p)
 	for i := range c.Devices.Rules {
 		c.checkRule(p, i)
 	}
 	c.checkAttachments(p)
-	for i, dir := range c.Control.LinkDirs {
-		if !filepath.IsAbs(dir) {
-			p.addKey(fmt.Sprintf("control.link_dirs[%d]", i), "%q must be an absolute path", dir)
-		}
-	}
+	c.checkControl(p)
 }
 
 // What an entry of the registry has room for.
@@ -208,9 +208,11 @@ func (c *Config) checkRule(p *places, i int) {
 			p.addKey(key+".line", "%v", err)
 		}
 	}
+	c.checkAllow(p, key, rule.Allow)
 }
 
 func (c *Config) checkAttachments(p *places) {
+	links, asker := NewLinkRule(c.Control.LinkDirs), c.asker()
 	first := map[string]int{}
 	once := func(i int, key, where string) {
 		if j, twice := first[where]; twice {
@@ -236,6 +238,9 @@ func (c *Config) checkAttachments(p *places) {
 		case !filepath.IsAbs(a.PTY.Link):
 			p.addKey(key+".pty.link", "%q must be an absolute path such as /run/serialspan/zwave", a.PTY.Link)
 		default:
+			if err := links.Check(asker, a.PTY.Link); err != nil {
+				p.addKey(key+".pty.link", "%v", err)
+			}
 			once(i, key+".pty.link", filepath.Clean(a.PTY.Link))
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -33,6 +34,9 @@ type Config struct {
 
 	// File is the absolute path of the file that was read, "" for none.
 	File string `mapstructure:"-"`
+	// At says where each key was written, "FILE:LINE" or the name of a
+	// variable or flag, for messages about it. Place reads it.
+	At map[string]string `mapstructure:"-"`
 }
 
 // Node is what this machine says of itself.
@@ -54,8 +58,11 @@ type Cluster struct {
 	// Join lists members to join through, as HOST[:PORT]; after Load each has
 	// a port. Empty: wait to be joined.
 	Join []string `mapstructure:"join"`
-	// Admission is "secret": whoever holds the secret is a member.
+	// Admission says who is let in. With secret, whoever holds it is a member.
 	Admission string `mapstructure:"admission" oneof:"secret"`
+	// Nodes gives members names of this machine's own: name to NodeID. Only
+	// such names and NodeIDs authorise, never what a node calls itself.
+	Nodes map[string]string `mapstructure:"nodes"`
 }
 
 // Mesh is about the one UDP socket.
@@ -69,8 +76,8 @@ type Mesh struct {
 
 // Devices says which serial devices of this machine others may open.
 type Devices struct {
-	// Publish is "known" (what a rule matches or the agent recognises), "all"
-	// (every serial device with hardware behind it) or "listed" (what a rule
+	// Publish is known (what a rule matches or the agent recognises), all
+	// (every serial device with hardware behind it) or listed (what a rule
 	// matches).
 	Publish string `mapstructure:"publish" oneof:"known all listed"`
 	// Rules are tried in order, the first that matches a device counts.
@@ -80,26 +87,30 @@ type Devices struct {
 // Rule gives the devices that it matches a name and a way of use.
 type Rule struct {
 	Match Match `mapstructure:"match"`
-	// Name is the logical name or a text/template of it over .Node and .Kind.
-	// Empty: "{{.Node}}-{{.Kind}}".
+	// Name is the logical name, in which {{.Node}} and {{.Kind}} stand for the
+	// node's name and the kind of device. Empty: "{{.Node}}-{{.Kind}}".
 	Name string `mapstructure:"name"`
 	// Line is the line settings on open, as bridge/line writes them; empty:
 	// "115200n81".
 	Line string `mapstructure:"line"`
-	// DTR and RTS are how the modem lines stand after opening: "on", "off" or
-	// "" for unchanged.
+	// DTR is how the modem line stands after opening; empty: as the driver
+	// leaves it.
 	DTR string `mapstructure:"dtr" oneof:"on off"`
+	// RTS is the same for the other line.
 	RTS string `mapstructure:"rts" oneof:"on off"`
-	// Busy is what happens to a second consumer: "kick" (it gets the device)
-	// or "refuse".
+	// Busy is what happens to a second consumer: kick (it gets the device) or
+	// refuse.
 	Busy string `mapstructure:"busy" oneof:"kick refuse"`
 	// Hold is how long the device stays reserved for a consumer whose
 	// connection broke.
 	Hold time.Duration `mapstructure:"hold"`
+	// Allow lists who may open the device: NodeIDs, or names of
+	// cluster.nodes. Empty: every member.
+	Allow []string `mapstructure:"allow"`
 }
 
 // Match selects devices. An empty field matches everything; a rule has at
-// least one that is not.
+// least one that is not. It is comparable.
 type Match struct {
 	VID       string `mapstructure:"vid"`       // USB vendor ID, 4 hexadecimal digits
 	PID       string `mapstructure:"pid"`       // USB product ID, 4 hexadecimal digits
@@ -132,13 +143,47 @@ type Control struct {
 	// Socket is the path of the unix socket. A relative path is relative to
 	// the folder of the file.
 	Socket string `mapstructure:"socket"`
+	// Mode is the permissions of the socket, in octal: whoever can write to
+	// it commands the agent.
+	Mode FileMode `mapstructure:"mode"`
+	// Group is the group of the socket, name or number; empty: the agent's.
+	Group string `mapstructure:"group"`
 	// LinkDirs are where an agent of root makes links for other users.
 	LinkDirs []string `mapstructure:"link_dirs"`
 }
 
+// Place says where key, or the nearest key around it that was written, stands:
+// "FILE:LINE: KEY"; KEY alone for a configuration made by code.
+func (c Config) Place(key string) string {
+	for near := key; near != ""; near = near[:max(0, strings.LastIndexAny(near, ".["))] {
+		if at := c.At[near]; at != "" {
+			return at + ": " + key
+		}
+	}
+	return key
+}
+
+// Differences returns the keys whose values differ, in the order of the
+// schema. File and At are not compared.
+func (c Config) Differences(other Config) []string {
+	var keys []string
+	theirs := leaves(other)
+	for i, mine := range leaves(c) {
+		a, b := mine.value, theirs[i].value
+		empty := a.Kind() == reflect.Slice || a.Kind() == reflect.Map
+		if empty && a.Len() == 0 && b.Len() == 0 || reflect.DeepEqual(a.Interface(), b.Interface()) {
+			continue
+		}
+		keys = append(keys, mine.key)
+	}
+	return keys
+}
+
 // Log says what the agent writes to standard error.
 type Log struct {
-	Level  string `mapstructure:"level" oneof:"debug info warn error"`
+	// Level is the least that is written.
+	Level string `mapstructure:"level" oneof:"debug info warn error"`
+	// Format is text for people or json for programs.
 	Format string `mapstructure:"format" oneof:"text json"`
 }
 
@@ -150,7 +195,7 @@ func Default() Config {
 		Cluster: Cluster{SecretFile: SecretFileName, Admission: "secret"},
 		Mesh:    Mesh{Listen: ":51821"},
 		Devices: Devices{Publish: "known"},
-		Control: Control{Socket: client.DefaultSocket(), LinkDirs: []string{"/dev/serialspan", "/run/serialspan"}},
+		Control: Control{Socket: client.DefaultSocket(), Mode: 0o660, LinkDirs: []string{"/dev/serialspan", "/run/serialspan"}},
 		Log:     Log{Level: "info", Format: "text"},
 	}
 }

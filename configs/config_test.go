@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/configs"
+	"github.com/serialspan/serialspan/mesh/identity"
 )
 
 // load writes text to a file of its own and loads that.
@@ -21,6 +22,12 @@ func load(t *testing.T, text string) (configs.Config, error) {
 		t.Fatal(err)
 	}
 	return configs.Load(file)
+}
+
+// plain returns a configuration without where it came from.
+func plain(c configs.Config) configs.Config {
+	c.File, c.At = "", nil
+	return c
 }
 
 // problems returns the lines of err, each without the folder in front.
@@ -102,9 +109,8 @@ func TestEmptyFileIsDefault(t *testing.T) {
 			t.Fatalf("%q: %v", text, err)
 		}
 		want := configs.Default()
-		want.File = config.File
 		want.Cluster.SecretFile = filepath.Join(filepath.Dir(config.File), "cluster.secret")
-		if !reflect.DeepEqual(config, want) {
+		if !reflect.DeepEqual(plain(config), want) {
 			t.Errorf("%q\n have %+v\n want %+v", text, config, want)
 		}
 	}
@@ -138,6 +144,7 @@ attachments:
 }
 
 func TestRefused(t *testing.T) {
+	someNode := identity.FromSeed([32]byte{2}).ID().String()
 	for _, test := range []struct {
 		name, text string
 		want       []string
@@ -201,6 +208,20 @@ func TestRefused(t *testing.T) {
 			"1: node.name: \"\" is no name; write 1 to 63 letters, digits, '.', '_' or '-'",
 			"1: node.state_dir: is empty; write a path, or remove the key for the default",
 		}},
+		{"link in a kernel's place", "attachments:\n  - {device: a, pty: {link: /dev/pts/7}}\n  - {device: b, pty: {link: /run/../proc/zwave}}\n", []string{
+			`2: attachments[0].pty.link: "/dev/pts/7" is in /dev/pts, where no link can be made; write a path such as /run/serialspan/zwave`,
+			`3: attachments[1].pty.link: "/proc/zwave" is in /proc, where no link can be made; write a path such as /run/serialspan/zwave`,
+		}},
+		{"socket", "control: {socket: /" + strings.Repeat("x", 100) + ", mode: rw}", []string{
+			`1: control.mode: parse file mode "rw": write octal permissions such as "0660"`,
+			"1: control.socket: 101 bytes long; the kernel's limit for sockets leaves 96 (sun_path, unix(7)); write a shorter path such as /run/serialspan/agent.sock",
+		}},
+		{"nodes and allow", "cluster:\n  nodes: {server: abc, 'a b': " + someNode + "}\ndevices:\n  rules:\n    - match: {path: /dev/a}\n      allow: [server, servre, attic, " + someNode + "]\n", []string{
+			`2: cluster.nodes.a b: "a b" is no name; write 1 to 63 letters, digits, '.', '_' or '-'`,
+			`2: cluster.nodes.server: "abc" is no NodeID; write the 26 characters that "serialspan status" shows as id on that node`,
+			`6: devices.rules[0].allow[1]: "servre" is neither a NodeID nor a name of cluster.nodes; did you mean "server"?`,
+			`6: devices.rules[0].allow[2]: "attic" is neither a NodeID nor a name of cluster.nodes; "serialspan nodes --json" shows NodeIDs`,
+		}},
 		{"link dirs", "control: {link_dirs: [dev]}", []string{`1: control.link_dirs[0]: "dev" must be an absolute path`}},
 		{"label characters", "node: {labels: {'a b': c}}", []string{"1: node.labels.a b: write the key with lower-case letters, digits and . _ / - only, at most 63"}},
 		{"label", "node: {labels: {Zone: a}}", []string{"1: node.labels.Zone: write the key in lower case"}},
@@ -240,16 +261,15 @@ func TestEnvironment(t *testing.T) {
 	}
 	dir := filepath.Dir(config.File)
 	want := configs.Default()
-	want.File = config.File
 	want.Node = configs.Node{Name: "fromenv", Labels: map[string]string{"zone": "attic", "rack": "one"}, StateDir: filepath.Join(dir, "state")}
 	want.Cluster.SecretFile = filepath.Join(dir, "cluster.secret")
 	want.Cluster.Join = []string{"a:51821", "10.0.0.7:1234", "[2001:db8::1]:51821"}
 	want.Mesh.Advertise = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:1")}
 	want.Attachments = []configs.Attachment{{Device: "garage-zwave", TCP: "127.0.0.1:6639"}}
 	want.Devices.Rules = []configs.Rule{{Match: configs.Match{Path: "/dev/a"}, Busy: "kick", Hold: 3 * time.Second}}
-	want.Control = configs.Control{Socket: filepath.Join(dir, "sock"), LinkDirs: []string{"/a", "/b"}}
+	want.Control = configs.Control{Socket: filepath.Join(dir, "sock"), Mode: 0o660, LinkDirs: []string{"/a", "/b"}}
 	want.Log.Level = "debug"
-	if !reflect.DeepEqual(config, want) {
+	if !reflect.DeepEqual(plain(config), want) {
 		t.Errorf("\n have %+v\n want %+v", config, want)
 	}
 }
@@ -277,11 +297,12 @@ func TestEnvironmentRefused(t *testing.T) {
 // TestEveryKeyByEnvironment sets each leaf of the schema alone and wants it to
 // differ from the default, so that a new key cannot be forgotten.
 func TestEveryKeyByEnvironment(t *testing.T) {
+	node := identity.FromSeed([32]byte{1}).ID().String()
 	values := map[string]string{
 		"node.name": "other", "node.labels": "{a: b}", "node.state_dir": "/s", "cluster.secret_file": "/k", "cluster.join": "a",
 		"cluster.admission": "", "mesh.listen": ":1", "mesh.advertise": "192.0.2.1:1", "devices.publish": "all",
 		"devices.rules": "[{match: {path: /a}}]", "attachments": "[{device: a, tcp: '127.0.0.1:1'}]",
-		"control.socket": "/c", "control.link_dirs": "/l", "log.level": "warn", "log.format": "json",
+		"control.socket": "/c", "control.link_dirs": "/l", "control.mode": "0600", "control.group": "dialout", "cluster.nodes": "{a: " + node + "}", "log.level": "warn", "log.format": "json",
 	}
 	var walk func(t *testing.T, v reflect.Type, prefix string)
 	walk = func(t *testing.T, v reflect.Type, prefix string) {
@@ -315,7 +336,7 @@ func TestEveryKeyByEnvironment(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				before.File, after.File = "", ""
+				before, after = plain(before), plain(after)
 				if key != "cluster.secret_file" {
 					before.Cluster.SecretFile, after.Cluster.SecretFile = "", ""
 				}

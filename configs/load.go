@@ -70,13 +70,20 @@ func Find(path string) (string, error) {
 		ErrNoConfig, strings.Join(candidates, ", "))
 }
 
-// Load reads the configuration from the file that Find names and from the
-// environment. Without a file the environment is enough if it says
-// SERIALSPAN_CLUSTER_SECRET_FILE. The error holds every Problem.
-func Load(path string) (Config, error) {
+// Setting is a value that is stronger than file and environment, from a flag.
+type Setting struct {
+	Source string // "flag --socket", for problems
+	Key    string // "control.socket"
+	Value  string // as in the environment
+}
+
+// Load reads the configuration from the file that Find names, from the
+// environment, and from settings. Without a file the environment is enough if
+// it says SERIALSPAN_CLUSTER_SECRET_FILE. The error holds every Problem.
+func Load(path string, settings ...Setting) (Config, error) {
 	file, err := Find(path)
 	if errors.Is(err, ErrNoConfig) && os.Getenv("SERIALSPAN_CLUSTER_SECRET_FILE") != "" {
-		return merge(nil, "")
+		return merge(nil, "", settings)
 	}
 	if err != nil {
 		return Config{}, err
@@ -92,7 +99,7 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("read configuration: %w", err)
 	}
-	return merge(data, file)
+	return merge(data, file, settings)
 }
 
 // SocketIn returns control.socket as written in the file that Find names or in
@@ -138,7 +145,7 @@ func readBounded(file string) ([]byte, error) {
 }
 
 // merge lays the file over the defaults and the environment over both.
-func merge(data []byte, file string) (Config, error) {
+func merge(data []byte, file string, settings []Setting) (Config, error) {
 	where := newPlaces()
 	where.at[""] = place{source: file}
 	// "::" cannot occur in a key, labels such as app.kubernetes.io/name have dots.
@@ -163,9 +170,18 @@ func merge(data []byte, file string) (Config, error) {
 	}
 	for _, l := range leaves(Config{}) {
 		if text := os.Getenv(l.variable()); text != "" {
-			if value := fromEnvironment(where, l, text); value != nil {
+			if value := fromText(where, l, "environment "+l.variable(), text); value != nil {
 				v.Set(viperKey(l.key), value)
 			}
+		}
+	}
+	for _, s := range settings {
+		l, ok := leafOf(where, s)
+		if !ok {
+			continue
+		}
+		if value := fromText(where, l, s.Source, s.Value); value != nil {
+			v.Set(viperKey(l.key), value)
 		}
 	}
 	var config Config
@@ -173,6 +189,7 @@ func merge(data []byte, file string) (Config, error) {
 		return Config{}, fmt.Errorf("read configuration %q: %w", file, err)
 	}
 	config.File = file
+	config.At = where.texts()
 	config.fill()
 	config.check(where)
 	if err := where.err(); err != nil {
@@ -183,9 +200,22 @@ func merge(data []byte, file string) (Config, error) {
 
 func viperKey(key string) string { return strings.ReplaceAll(key, ".", "::") }
 
-// fromEnvironment reads the text of a variable as the value of a leaf.
-func fromEnvironment(where *places, l leaf, text string) any {
-	w := &walker{places: where, source: "environment " + l.variable()}
+// leafOf finds the key of a setting; if there is none, the problem is noted.
+func leafOf(where *places, s Setting) (leaf, bool) {
+	var known []string
+	for _, l := range leaves(Config{}) {
+		if l.key == s.Key {
+			return l, true
+		}
+		known = append(known, l.key)
+	}
+	where.add(place{source: s.Source}, s.Key, "unknown key; %s", suggestion(s.Key, known))
+	return leaf{}, false
+}
+
+// fromText reads the text of a variable or flag as the value of a leaf.
+func fromText(where *places, l leaf, source, text string) any {
+	w := &walker{places: where, source: source}
 	node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 	isList := l.field.Type.Kind() == reflect.Slice
 	switch {

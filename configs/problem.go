@@ -46,6 +46,14 @@ type places struct {
 	problems []*Problem
 }
 
+// String returns "FILE:LINE", the source alone where it has no lines.
+func (p place) String() string {
+	if p.line == 0 {
+		return p.source
+	}
+	return fmt.Sprintf("%s:%d", p.source, p.line)
+}
+
 func newPlaces() *places { return &places{at: map[string]place{}} }
 
 func (p *places) add(where place, key, format string, args ...any) {
@@ -66,6 +74,15 @@ func (p *places) find(key string) place {
 		key = key[:max(0, strings.LastIndexAny(key, ".["))]
 	}
 	return p.at[""]
+}
+
+// texts returns the places for Config.At.
+func (p *places) texts() map[string]string {
+	all := make(map[string]string, len(p.at))
+	for key, where := range p.at {
+		all[key] = where.String()
+	}
+	return all
 }
 
 // err returns the problems in the order of their lines, nil if there are none.

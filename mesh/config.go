@@ -49,6 +49,9 @@ type Config struct {
 	// Protocols are the stream protocols that Accept will be called for;
 	// default none.
 	Protocols []string
+	// LAN finds members on the same link by a multicast beacon; default off.
+	// It opens sockets of its own.
+	LAN bool
 	// Relay says whether this node passes messages on for others; default
 	// RelayAuto.
 	Relay RelayMode

@@ -17,6 +17,10 @@ var virtual = []string{
 	"virbr", "vnet", "lxdbr", "podman", "nerdctl", "weave", "tailscale", "wg", "tun", "tap", "zt", "dummy",
 }
 
+func isVirtual(name string) bool {
+	return slices.ContainsFunc(virtual, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
 // interfaceAddresses returns the unicast addresses of the interfaces that are
 // up: no loopback, no link-local ones (they need a zone that means nothing on
 // another host), and none of point-to-point or virtual links.
@@ -30,7 +34,7 @@ func interfaceAddresses() ([]netip.Addr, error) {
 		if i.Flags&net.FlagUp == 0 || i.Flags&(net.FlagLoopback|net.FlagPointToPoint) != 0 {
 			continue
 		}
-		if slices.ContainsFunc(virtual, func(p string) bool { return strings.HasPrefix(i.Name, p) }) {
+		if isVirtual(i.Name) {
 			continue
 		}
 		addrs, err := i.Addrs()

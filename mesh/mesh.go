@@ -234,6 +234,9 @@ func (m *Mesh) Run(ctx context.Context) error {
 	talkers.Go(func() error { m.gossipLoop(talking); return nil })
 	talkers.Go(func() error { m.saveLoop(talking); return nil })
 	talkers.Go(func() error { m.pongLoop(talking); m.pongs.Wait(); return nil })
+	if m.cfg.LAN {
+		talkers.Go(func() error { m.runBeacon(talking); return nil })
+	}
 	for protocol, to := range m.accepts {
 		talkers.Go(func() error { m.acceptLoop(talking, protocol, to); return nil })
 	}

@@ -202,7 +202,8 @@ const seenEvery = time.Minute
 
 // seenAs notes the address at which another member sees us; mu is held.
 func (m *Mesh) seenAs(addr netip.AddrPort) {
-	if !addr.IsValid() || slices.Contains(m.record.Endpoints, addr) {
+	// A link-local address means nothing without our link.
+	if !addr.IsValid() || addr.Addr().IsLinkLocalUnicast() || slices.Contains(m.record.Endpoints, addr) {
 		return
 	}
 	if m.seenAt > 0 && m.now()-m.seenAt < seenEvery {

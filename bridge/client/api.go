@@ -144,6 +144,16 @@ const (
 	AttachmentFailed    AttachmentState = "failed"    // Error says why
 )
 
+// Origin is who wants an attachment.
+type Origin string
+
+// The origins of attachments.
+const (
+	OriginFile      Origin = "file"      // the configuration
+	OriginCommand   Origin = "command"   // a request; kept over restarts of the agent
+	OriginEphemeral Origin = "ephemeral" // a request; gone at the agent's end
+)
+
 // Attachment is a device opened on this machine.
 type Attachment struct {
 	ID       string          `json:"id"`
@@ -153,8 +163,9 @@ type Attachment struct {
 	State    AttachmentState `json:"state"`
 	Since    Seconds         `json:"since_s"`         // how long in this state
 	Error    string          `json:"error,omitempty"` // of the last failure
-	Sent     uint64          `json:"bytes_sent"`      // to the device
-	Received uint64          `json:"bytes_received"`  // from the device
+	Origin   Origin          `json:"origin,omitempty"`
+	Sent     uint64          `json:"bytes_sent"`     // to the device
+	Received uint64          `json:"bytes_received"` // from the device
 }
 
 // PTYSpec asks for a PTY.
@@ -171,6 +182,8 @@ type AttachRequest struct {
 	TCP    string   `json:"tcp,omitempty"`    // IP:PORT to listen on; port 0: a free one
 	Expose bool     `json:"expose,omitempty"` // TCP may be reachable from other machines
 	Take   Take     `json:"take,omitempty"`
+	// Ephemeral: not kept over a restart of the agent.
+	Ephemeral bool `json:"ephemeral,omitempty"`
 }
 
 // Session is one consumer's use of a device of this node, or this node's use

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -111,6 +112,61 @@ func (c *Client) Detach(ctx context.Context, which string) (Attachment, error) {
 	return answer.Attachment, err
 }
 
+// List names what Watch follows.
+type List string
+
+// The lists. Their answers have the type of the same name: StatusAnswer,
+// NodesAnswer and so on.
+const (
+	ListStatus      List = "status"
+	ListNodes       List = "nodes"
+	ListDevices     List = "devices"
+	ListAttachments List = "attachments"
+	ListSessions    List = "sessions"
+)
+
+// Watch calls each with the answer as it is now, and again after each change:
+// one JSON object, without line ends, to be used during the call only. It
+// blocks until ctx ends (nil), each fails (its error) or the agent does: the
+// error is Stopping when that ended. Changes that follow each other closely
+// are told once.
+func (c *Client) Watch(ctx context.Context, list List, each func(answer []byte) error) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent/v1/"+url.PathEscape(string(list))+"?watch=1", nil)
+	if err != nil {
+		return fmt.Errorf("make request: %w", err)
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return c.failure(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= http.StatusBadRequest {
+		data, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+		if err != nil {
+			return c.failure(err)
+		}
+		return errorOf(response.StatusCode, data)
+	}
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(nil, maxAnswer)
+	for lines.Scan() {
+		if err := each(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	switch err := lines.Err(); {
+	case ctx.Err() != nil:
+		return nil
+	case err == nil || errors.Is(err, io.ErrUnexpectedEOF):
+		return Errorf(Stopping, "start it with \"serialspan agent\"", "watch %s: the agent stopped", list)
+	default:
+		return c.failure(err)
+	}
+}
+
 // call sends body as JSON, if it is not nil, and reads the answer into out.
 func (c *Client) call(ctx context.Context, method, path string, body, out any) error {
 	var reader io.Reader
@@ -166,7 +222,15 @@ func (c *Client) failure(err error) error {
 	return fmt.Errorf("ask the agent at %s: %w", c.socket, err)
 }
 
+// maxSocketPath is what sun_path of unix(7) holds, in bytes, besides its final
+// zero.
+const maxSocketPath = 107
+
 func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	if len(c.socket) > maxSocketPath {
+		return nil, Errorf(Invalid, "set control.socket, "+SocketVariable+" or --socket to a shorter path",
+			"open control socket %s: %d bytes long, the kernel takes %d", c.socket, len(c.socket), maxSocketPath)
+	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.socket)
 	switch {
 	case err == nil:

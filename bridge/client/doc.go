@@ -23,6 +23,11 @@
 //	POST   /v1/console?device=NAME&take=TAKE   Upgrade: serialspan-raw → 101, then bytes
 //	GET    /v1/console/{id}                    why a console ended; id from the 101's Serialspan-Console
 //
+// The first five take ?watch=1: then the answer is one JSON object per line
+// (application/x-ndjson), the first at once and another after each change, until
+// the client closes the connection or the agent ends. Ages (uptime_s, since_s)
+// alone are no change.
+//
 // An error is an HTTP status ≥ 400 with {"error": {"code": …, "text": …,
 // "next": …}}; Code lists the codes. After a 101 nothing but the device's
 // bytes is on the connection, both ways; either side closes it to end.

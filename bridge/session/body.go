@@ -49,8 +49,12 @@ type Open struct {
 	// Line are the wanted line settings, "115200n81"; empty: the device's own.
 	Line string `cbor:"8,keyasint"`
 	// Kind is what the consumer attached it as: "pty", "tcp", "console".
-	Kind     string `cbor:"9,keyasint"`
-	ReadOnly bool   `cbor:"10,keyasint"`
+	Kind string `cbor:"9,keyasint"`
+	// ReadOnly asks to read along, whoever has the device. DATA from the owner
+	// is then a stream of records of package bridge/capture, without its file
+	// header, and the consumer sends none. The owner drops records, as a
+	// counted capture.Gap, rather than wait for such a consumer.
+	ReadOnly bool `cbor:"10,keyasint"`
 }
 
 // Accept grants a device: the first frame from the owner.
@@ -71,6 +75,9 @@ type Accept struct {
 	Capabilities []string `cbor:"7,keyasint"`
 	// HoldMillis is how long the owner keeps the session without a stream.
 	HoldMillis uint64 `cbor:"8,keyasint"`
+	// StaleMillis: both sides drop whole bursts that are older when a session
+	// is resumed (max_stale); 0: never.
+	StaleMillis uint64 `cbor:"9,keyasint,omitempty"`
 }
 
 // Kind tells the CONTROL frames apart. Numbers are append-only; a kind that
@@ -81,9 +88,25 @@ type Kind uint64
 const (
 	KindLine  Kind = 1 // Line: new line settings, for the bytes after it
 	KindPurge Kind = 2 // Bits: PurgeReceive, PurgeTransmit
-	KindModem Kind = 3 // Bits and Mask: modem lines
-	KindBreak Kind = 4 // Millis: length of a break
+	KindModem Kind = 3 // Bits and Mask: line.ModemLines. To the owner: drive the outputs in Mask as Bits say. From the owner, at the start of a session and on each change: all lines the port knows (Mask) and those that are on (Bits)
+	KindBreak Kind = 4 // Millis: length of a break; 0: Bits 1 begins one, Bits 0 ends it
 	KindGap   Kind = 5 // Lost and Unknown: bytes that never came
+	KindLoss  Kind = 6 // Lost and Unknown: bytes of the other direction, acknowledged and yet not known to have reached the device
+	KindReset Kind = 7 // Text: name of the reset recipe that the owner shall run
+	KindUsers Kind = 8 // Text: who else uses the device, empty: nobody
+	KindPort  Kind = 9 // Bits: PortAway, PortOpen; Text: why it is away
+
+	// KindFailed, from the owner: what a control asked for could not be done,
+	// or somebody else changed it. Line: the settings in force now; Mask and
+	// Bits: the modem outputs; Text: why.
+	KindFailed Kind = 10
+)
+
+// Values of the bits of KindPort: the owner keeps the session and the device
+// is not there, or is there again and everything was set again.
+const (
+	PortAway = 0
+	PortOpen = 1
 )
 
 // Bits of KindPurge, as the consumer's application sees the directions.
@@ -103,6 +126,8 @@ type Control struct {
 	// goal. Unknown: there may be more, and nobody can count them.
 	Lost    uint64 `cbor:"6,keyasint,omitempty"`
 	Unknown bool   `cbor:"7,keyasint,omitempty"`
+	// Text is for people, or a name; at most MaxText bytes.
+	Text string `cbor:"8,keyasint,omitempty"`
 }
 
 type closeBody struct {
@@ -211,8 +236,8 @@ func ParseControl(payload []byte) (offset uint64, c Control, err error) {
 	if err := parseBody(TypeControl, body, &c); err != nil {
 		return 0, Control{}, err
 	}
-	if c.Kind == 0 || len(c.Line) > MaxText {
-		return 0, Control{}, fmt.Errorf("decode CONTROL: %w: kind %d, line settings of %d bytes", ErrProtocol, c.Kind, len(c.Line))
+	if c.Kind == 0 || len(c.Line) > MaxText || len(c.Text) > MaxText {
+		return 0, Control{}, fmt.Errorf("decode CONTROL: %w: kind %d, line settings of %d bytes, text of %d", ErrProtocol, c.Kind, len(c.Line), len(c.Text))
 	}
 	return offset, c, nil
 }

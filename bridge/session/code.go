@@ -9,15 +9,16 @@ type Code uint64
 
 // The codes of CLOSE.
 const (
-	CodeNormal       Code = 1 // the other side is done
-	CodeNotFound     Code = 2 // the owner has no device of that name
-	CodeBusy         Code = 3 // somebody else holds the device; the text says who
-	CodeKicked       Code = 4 // a newer consumer took the device; the text says who
-	CodeGone         Code = 5 // the device is unplugged or failed
-	CodeRefused      Code = 6 // this consumer may not open the device
-	CodeProtocol     Code = 7 // the other side met a violation of the protocol
-	CodeShuttingDown Code = 8 // the other side's agent stops
-	CodeCannotResume Code = 9 // the session to be resumed is not known, or not at these offsets
+	CodeNormal       Code = 1  // the other side is done
+	CodeNotFound     Code = 2  // the owner has no device of that name
+	CodeBusy         Code = 3  // somebody else holds the device; the text says who
+	CodeKicked       Code = 4  // a newer consumer took the device; the text says who
+	CodeGone         Code = 5  // the device is unplugged or failed
+	CodeRefused      Code = 6  // this consumer may not open the device
+	CodeProtocol     Code = 7  // the other side met a violation of the protocol
+	CodeShuttingDown Code = 8  // the other side's agent stops
+	CodeCannotResume Code = 9  // the session to be resumed is not known, or not at these offsets
+	CodeMoved        Code = 10 // the device is plugged into another node now; the text says which
 )
 
 var codeTexts = map[Code]string{
@@ -30,6 +31,7 @@ var codeTexts = map[Code]string{
 	CodeProtocol:     "protocol violation",
 	CodeShuttingDown: "agent is shutting down",
 	CodeCannotResume: "session cannot be resumed",
+	CodeMoved:        "device is plugged into another node",
 }
 
 // Error returns what the code means.

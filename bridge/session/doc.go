@@ -19,6 +19,7 @@
 //	CLOSE    6   CBOR {1: code, 2: text}     last frame of the session
 //	PING     7   token (8)
 //	PONG     8   token (8)                   answers the PING of that token
+//	SKIP     9   offset (8) | count (4)      that many bytes were given up (max_stale)
 //
 // An unknown type below 128 is an error, one from 128 on is skipped, so that a
 // newer version can add what an older may ignore. Unknown CBOR keys and
@@ -33,6 +34,20 @@
 // client's socket. A sender keeps what is not acknowledged, never more than
 // the receiver's window (key 7 of OPEN, key 5 of ACCEPT), and so the receiver
 // can queue whatever arrives without ever stopping to read the stream.
+//
+// # Stale bytes
+//
+// With max_stale set (key 9 of ACCEPT), a sender gives up bytes at resume that
+// the receiver lacks and that are older than this, by the clock of the side
+// that read them: whole bursts, so that no frame of the device's protocol is
+// cut. A SKIP stands for their places, which keep their offsets; to the
+// receiver it is a counted gap. Controls among them are kept.
+//
+// # Liveness
+//
+// A side that has heard nothing for a while sends a PING, and gives the stream
+// up if nothing comes: after 500 ms and 2 s while bytes of its own are not
+// acknowledged, else after 2 s and 6 s.
 //
 // # States of a session
 //

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -16,10 +17,18 @@ const (
 	// DeadAfter is three of them: one loss of a PING or PONG is forgiven by
 	// QUIC below and by the next PING here.
 	DeadAfter = 3 * PingAfter
+
+	// BusyPingAfter and BusyDeadAfter take their places while the peer has
+	// not confirmed all that was sent: whoever waits for an answer of the
+	// device shall not wait for us. A device that takes nothing does not
+	// make its owner silent.
+	BusyPingAfter = 500 * time.Millisecond
+	BusyDeadAfter = 4 * BusyPingAfter
 )
 
-// ErrSilent is returned by Check when nothing was heard for DeadAfter.
-var ErrSilent = errors.New("nothing heard from the peer for 6 s")
+// ErrSilent is returned by Check when nothing was heard for DeadAfter, or
+// BusyDeadAfter.
+var ErrSilent = errors.New("nothing heard from the peer")
 
 // End is one side of a session: the bytes that it sent and that are not yet
 // acknowledged, the offsets of what it received, and the liveness of the
@@ -32,10 +41,15 @@ type End struct {
 	in        receiver
 	connected bool
 
+	dropped       uint64
 	heard, pinged time.Duration
 	token         uint64 // of the last PING sent
+	trip          time.Duration
+	busy          bool // there is something unacknowledged, since busySince
+	busySince     time.Duration
 	pong          uint64 // token to answer, if pongDue
 	pongDue       bool
+	asked         bool // for a PING
 }
 
 // NewEnd begins a session whose side keeps and accepts up to window bytes; 0
@@ -59,8 +73,12 @@ func (e *End) Connect(now time.Duration, next, window uint64) error {
 	// A peer keeps as much unacknowledged as both windows allow: it must not
 	// have to wait for an ACK that waits for more.
 	e.in.ackAfter = uint64(min(ackBytes, max(e.out.limit/4, 1)))
+	if e.out.stale > 0 {
+		e.dropped += uint64(e.out.expire(now, next))
+	}
 	e.connected = true
 	e.heard, e.pinged = now, now
+	e.busy = false
 	e.pongDue = false
 	// The last ACK may have been lost with the stream before.
 	if e.in.delivered > 0 {
@@ -87,18 +105,41 @@ func (e *End) Room() int { return e.out.room() }
 // delivered: up to that many are lost if the session ends now.
 func (e *End) Unacknowledged() int { return e.out.kept() }
 
+// Sent is the offset after the last byte or control that was taken to be sent,
+// Acknowledged the one before which the peer has confirmed all.
+func (e *End) Sent() uint64 { return e.out.end }
+
+// Acknowledged: see Sent.
+func (e *End) Acknowledged() uint64 { return e.out.base }
+
 // Undelivered is how many received bytes and controls this side has not yet
 // delivered.
 func (e *End) Undelivered() int { return int(e.in.next - e.in.delivered) }
 
-// Write takes bytes to be sent, up to Room, and returns how many.
-func (e *End) Write(p []byte) int { return e.out.append(p) }
+// SetMaxStale sets the age at which bytes are given up at a later Connect; see
+// the package comment. 0: never. What was written before it was first set has
+// no age.
+func (e *End) SetMaxStale(age time.Duration) { e.out.stale = age }
+
+// Dropped is how many bytes were given up as stale since the session began.
+func (e *End) Dropped() uint64 { return e.dropped }
+
+// RoundTrip is the time between the last answered PING and its answer; 0: none
+// yet. While bytes flow there are no PINGs; Ping asks for one.
+func (e *End) RoundTrip() time.Duration { return e.trip }
+
+// Ping asks for a PING, for RoundTrip.
+func (e *End) Ping() { e.asked = true }
+
+// Write takes bytes to be sent that were read now, up to Room, and returns how
+// many.
+func (e *End) Write(now time.Duration, p []byte) int { return e.out.append(now, p) }
 
 // Control takes c to be sent after all bytes written before it. It reports
 // false when there is no room; an ACK makes some.
 func (e *End) Control(c Control) (bool, error) {
-	if c.Kind == 0 || len(c.Line) > MaxText || !validText(c.Line) {
-		return false, fmt.Errorf("send control: kind %d with line settings of %d bytes", c.Kind, len(c.Line))
+	if c.Kind == 0 || len(c.Line) > MaxText || !validText(c.Line) || len(c.Text) > MaxText || !validText(c.Text) {
+		return false, fmt.Errorf("send control: kind %d with line settings of %d bytes and a text of %d", c.Kind, len(c.Line), len(c.Text))
 	}
 	body, err := encoding.Marshal(c)
 	if err != nil {
@@ -115,6 +156,9 @@ type Event struct {
 	// Control is new and stands after all data before it; it counts as one
 	// byte in Delivered. Its Kind is 0 if there is none.
 	Control Control
+	// Skipped is how many bytes the peer has given up here as stale: a gap.
+	// They count in Delivered, once what came before them was.
+	Skipped int
 	// Acked: the peer confirmed delivery, Room and Unacknowledged changed.
 	Acked bool
 	// Close: the peer ended the session; nothing follows.
@@ -139,6 +183,7 @@ func (e *End) Input(now time.Duration, f Frame) (Event, error) {
 		if err := e.out.ack(offset); err != nil {
 			return Event{}, err
 		}
+		e.busy = e.busy && e.out.kept() > 0
 		return Event{Acked: true}, nil
 	case TypeControl:
 		offset, c, err := ParseControl(f.Payload)
@@ -158,7 +203,21 @@ func (e *End) Input(now time.Duration, f Frame) (Event, error) {
 		e.pongDue = true
 		return Event{}, nil
 	case TypePong:
+		if token, _ := split(f.Payload); token == e.token {
+			e.trip = now - e.pinged
+		}
 		return Event{}, nil
+	case TypeSkip:
+		offset, count := split(f.Payload)
+		n := binary.BigEndian.Uint32(count)
+		if n == 0 || n > math.MaxInt32 {
+			return Event{}, fmt.Errorf("receive SKIP: %w: of %d bytes", ErrProtocol, n)
+		}
+		known, err := e.in.take(offset, int(n))
+		if err != nil {
+			return Event{}, err
+		}
+		return Event{Skipped: int(n) - known}, nil
 	}
 	if f.Type >= typeIgnorable {
 		return Event{}, nil
@@ -182,8 +241,11 @@ func (e *End) Output(now time.Duration, dst []byte) []byte {
 		e.pongDue = false
 		dst = appendNumber(dst, TypePong, e.pong)
 	}
-	if now >= max(e.heard, e.pinged)+PingAfter {
-		e.pinged = now
+	if !e.busy && e.out.kept() > 0 {
+		e.busy, e.busySince = true, now
+	}
+	if now >= e.pingAt() {
+		e.pinged, e.asked = now, false
 		e.token++
 		dst = appendNumber(dst, TypePing, e.token)
 	}
@@ -196,13 +258,33 @@ func (e *End) Output(now time.Duration, dst []byte) []byte {
 // Due reports whether Output has something to append now.
 func (e *End) Due(now time.Duration) bool {
 	return e.connected && (e.pongDue || e.out.next < e.out.end || e.in.due(now) ||
-		now >= max(e.heard, e.pinged)+PingAfter)
+		now >= e.pingAt())
+}
+
+// pingAt is when a PING is due.
+func (e *End) pingAt() time.Duration {
+	if e.asked {
+		return 0
+	}
+	quiet := max(e.heard, e.pinged)
+	if e.busy {
+		return min(quiet+PingAfter, max(quiet, e.busySince)+BusyPingAfter)
+	}
+	return quiet + PingAfter
+}
+
+// deadAt is when the stream is to be given up.
+func (e *End) deadAt() time.Duration {
+	if e.busy {
+		return min(e.heard+DeadAfter, max(e.heard, e.busySince)+BusyDeadAfter)
+	}
+	return e.heard + DeadAfter
 }
 
 // Wake is the time at which Due or Check has to be asked again if nothing
 // else happens before.
 func (e *End) Wake() time.Duration {
-	at := min(max(e.heard, e.pinged)+PingAfter, e.heard+DeadAfter)
+	at := min(e.pingAt(), e.deadAt())
 	if e.in.waiting {
 		at = min(at, e.in.since+ackDelay)
 	}
@@ -211,7 +293,7 @@ func (e *End) Wake() time.Duration {
 
 // Check returns ErrSilent if the present stream is to be given up.
 func (e *End) Check(now time.Duration) error {
-	if e.connected && now >= e.heard+DeadAfter {
+	if e.connected && now >= e.deadAt() {
 		return ErrSilent
 	}
 	return nil

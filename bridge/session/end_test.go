@@ -23,11 +23,13 @@ type peer struct {
 	sent     []placedControl
 	wire     []byte // written to the stream, not yet arrived
 	partial  []byte // arrived, not a whole frame yet
+	lost     int    // given up as stale
 }
 
 type item struct {
 	data    []byte
 	control session.Control
+	skipped int
 }
 
 type placedControl struct {
@@ -65,14 +67,25 @@ func (p *peer) arrive(now time.Duration, from *peer, n int) error {
 		if event.Control.Kind != 0 {
 			p.queue = append(p.queue, item{control: event.Control})
 		}
+		if event.Skipped > 0 {
+			p.queue = append(p.queue, item{skipped: event.Skipped})
+		}
 		p.partial = p.partial[size:]
 	}
 }
 
-// deliver lets the local side take up to n bytes or controls.
-func (p *peer) deliver(now time.Duration, n int) {
+// deliver lets the local side take up to n bytes or controls. For bytes that
+// were given up it takes what from wrote, so that got stays comparable.
+func (p *peer) deliver(now time.Duration, from *peer, n int) {
 	for n > 0 && len(p.queue) > 0 {
 		head := &p.queue[0]
+		if head.skipped > 0 {
+			p.got = append(p.got, from.wrote[len(p.got):len(p.got)+head.skipped]...)
+			p.lost += head.skipped
+			p.end.Delivered(now, head.skipped)
+			p.queue = p.queue[1:]
+			continue
+		}
 		if head.control.Kind != 0 {
 			p.seen = append(p.seen, placedControl{len(p.got), head.control.Millis})
 			p.end.Delivered(now, 1)
@@ -113,6 +126,10 @@ func TestModel(t *testing.T) {
 		var now time.Duration
 		window := rapid.SampledFrom([]int{1, 7, 100, 5000, 40000}).Draw(t, "window")
 		a, b := &peer{end: session.NewEnd(window)}, &peer{end: session.NewEnd(window)}
+		if rapid.Bool().Draw(t, "max_stale") {
+			a.end.SetMaxStale(time.Second)
+			b.end.SetMaxStale(2 * time.Second)
+		}
 		connect(t, now, a, b)
 		up := true
 		next := byte(0)
@@ -131,7 +148,7 @@ func TestModel(t *testing.T) {
 					buf[i] = next
 					next += 7
 				}
-				n := p.end.Write(buf)
+				n := p.end.Write(now, buf)
 				p.wrote = append(p.wrote, buf[:n]...)
 				p.flush(now)
 			},
@@ -155,8 +172,8 @@ func TestModel(t *testing.T) {
 				}
 			},
 			"deliver": func(t *rapid.T) {
-				p, _ := side()
-				p.deliver(now, size.Draw(t, "n"))
+				p, from := side()
+				p.deliver(now, from, size.Draw(t, "n"))
 				p.flush(now)
 			},
 			"pass": func(t *rapid.T) {
@@ -201,7 +218,7 @@ func settle(t *rapid.T, now *time.Duration, a, b *peer, up bool) {
 			if err := pair[1].arrive(*now, pair[0], 1<<20); err != nil {
 				t.Fatal(err)
 			}
-			pair[1].deliver(*now, 1<<20)
+			pair[1].deliver(*now, pair[0], 1<<20)
 		}
 		*now += 20 * time.Millisecond
 		if a.end.Unacknowledged()+b.end.Unacknowledged() == 0 {
@@ -212,6 +229,9 @@ func settle(t *rapid.T, now *time.Duration, a, b *peer, up bool) {
 		p, q := pair[0], pair[1]
 		if !bytes.Equal(p.wrote, q.got) || p.end.Unacknowledged() != 0 || q.end.Undelivered() != 0 {
 			t.Fatalf("wrote %d, delivered %d, unacknowledged %d", len(p.wrote), len(q.got), p.end.Unacknowledged())
+		}
+		if int(p.end.Dropped()) != q.lost {
+			t.Fatalf("%d bytes given up, %d skipped", p.end.Dropped(), q.lost)
 		}
 		if fmt.Sprint(p.sent) != fmt.Sprint(q.seen) {
 			t.Fatalf("controls: sent %v, seen %v", p.sent, q.seen)
@@ -227,7 +247,7 @@ func TestPingPongCostsNoACK(t *testing.T) {
 	for range 50 {
 		for _, pair := range [][2]*peer{{a, b}, {b, a}} {
 			p, q := pair[0], pair[1]
-			p.end.Write(make([]byte, 16))
+			p.end.Write(now, make([]byte, 16))
 			out := p.end.Output(now, nil)
 			if more := p.end.Output(now, nil); len(more) != 0 {
 				t.Fatalf("a second write of %x", more)
@@ -236,7 +256,7 @@ func TestPingPongCostsNoACK(t *testing.T) {
 			if err := q.arrive(now, p, len(out)); err != nil {
 				t.Fatal(err)
 			}
-			q.deliver(now, 16)
+			q.deliver(now, p, 16)
 			if q.end.Due(now) {
 				t.Fatal("an ACK of its own within the delay")
 			}
@@ -264,12 +284,12 @@ func TestAckAlone(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a, b := &peer{end: session.NewEnd(0)}, &peer{end: session.NewEnd(0)}
 			connect(t, 0, a, b)
-			a.end.Write(make([]byte, test.bytes))
+			a.end.Write(0, make([]byte, test.bytes))
 			a.flush(0)
 			if err := b.arrive(0, a, 1<<20); err != nil {
 				t.Fatal(err)
 			}
-			b.deliver(0, test.bytes)
+			b.deliver(0, a, test.bytes)
 			if due := b.end.Due(test.after); due != test.due {
 				t.Fatalf("due %v, want %v", due, test.due)
 			}
@@ -320,12 +340,12 @@ func TestLiveness(t *testing.T) {
 func TestCannotResume(t *testing.T) {
 	a, b := &peer{end: session.NewEnd(0)}, &peer{end: session.NewEnd(0)}
 	connect(t, 0, a, b)
-	a.end.Write([]byte("0123456789"))
+	a.end.Write(0, []byte("0123456789"))
 	a.flush(0)
 	if err := b.arrive(0, a, 100); err != nil {
 		t.Fatal(err)
 	}
-	b.deliver(0, 10)
+	b.deliver(0, a, 10)
 	b.flush(time.Second)
 	if err := a.arrive(time.Second, b, 100); err != nil {
 		t.Fatal(err)
@@ -366,7 +386,7 @@ func TestNoAllocation(t *testing.T) {
 		}
 		round := func() {
 			now += time.Millisecond
-			if a.Write(buf) != size || b.Write(buf) != size {
+			if a.Write(now, buf) != size || b.Write(now, buf) != size {
 				t.Fatal("no room")
 			}
 			pass(a, b)

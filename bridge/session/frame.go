@@ -21,6 +21,7 @@ const (
 	MaxFrame = HeaderSize + offsetSize + MaxData
 
 	offsetSize = 8
+	countSize  = 4
 	// maxBody bounds a CBOR body: the longest OPEN (device name, line
 	// settings and kind at their limits) is below 512.
 	maxBody = 1024
@@ -39,6 +40,7 @@ const (
 	TypeClose   Type = 6
 	TypePing    Type = 7
 	TypePong    Type = 8
+	TypeSkip    Type = 9
 
 	// typeIgnorable is the first type that a receiver skips if it does not
 	// know it.
@@ -47,7 +49,7 @@ const (
 
 // String returns the name of the type as the package comment writes it.
 func (t Type) String() string {
-	names := [...]string{"0", "OPEN", "ACCEPT", "DATA", "ACK", "CONTROL", "CLOSE", "PING", "PONG"}
+	names := [...]string{"0", "OPEN", "ACCEPT", "DATA", "ACK", "CONTROL", "CLOSE", "PING", "PONG", "SKIP"}
 	if int(t) < len(names) {
 		return names[t]
 	}
@@ -97,6 +99,8 @@ func lengths(t Type) (lowest, highest int) {
 		return offsetSize + 1, offsetSize + maxBody
 	case TypeAck, TypePing, TypePong:
 		return offsetSize, offsetSize
+	case TypeSkip:
+		return offsetSize + countSize, offsetSize + countSize
 	}
 	if t >= typeIgnorable {
 		return 0, MaxFrame - HeaderSize
@@ -113,6 +117,12 @@ func appendHeader(dst []byte, t Type, length int) []byte {
 // appendNumber appends a frame whose payload is one number: ACK, PING, PONG.
 func appendNumber(dst []byte, t Type, n uint64) []byte {
 	return binary.BigEndian.AppendUint64(appendHeader(dst, t, offsetSize), n)
+}
+
+// appendSkip appends a SKIP frame.
+func appendSkip(dst []byte, offset uint64, count uint32) []byte {
+	dst = appendHeader(dst, TypeSkip, offsetSize+countSize)
+	return binary.BigEndian.AppendUint32(appendOffset(dst, offset), count)
 }
 
 // split takes the leading offset or token from a payload that Decode has

@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/serialspan/serialspan/bridge/session"
 )
@@ -27,7 +28,7 @@ var (
 	}
 	acceptAll = session.Accept{
 		Protocol: 1, ID: id, Resumed: true, Next: 42, Window: session.DefaultWindow, Line: "115200n81",
-		Capabilities: []string{"modem", "break"}, HoldMillis: 15000,
+		Capabilities: []string{"modem", "break"}, HoldMillis: 15000, StaleMillis: 1500,
 	}
 	closeAll = session.CloseError{Code: session.CodeBusy, Text: "held by server", Remote: true}
 )
@@ -66,7 +67,7 @@ func frames(t testing.TB) map[string][]byte {
 			wire = wire[n:]
 		}
 	}
-	a.Write([]byte{0x01, 0x03, 0x00, 0x20, 0xdc})
+	a.Write(0, []byte{0x01, 0x03, 0x00, 0x20, 0xdc})
 	all["data"] = a.Output(0, nil)
 	feed(b, all["data"])
 	all["ack"] = b.Output(session.PingAfter/2, nil)
@@ -86,6 +87,13 @@ func frames(t testing.TB) map[string][]byte {
 		}
 		all[name] = c1.Output(0, nil)
 	}
+	stale := session.NewEnd(0)
+	stale.SetMaxStale(time.Second)
+	stale.Write(0, make([]byte, 300))
+	if err := stale.Connect(time.Minute, 0, 1000); err != nil {
+		t.Fatal(err)
+	}
+	all["skip"] = stale.Output(time.Minute, nil)
 	all["ping"] = a.Output(session.PingAfter, nil)
 	feed(b, all["ping"])
 	all["pong"] = b.Output(0, nil)

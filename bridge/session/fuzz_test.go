@@ -19,7 +19,7 @@ func FuzzDecode(f *testing.F) {
 		if err := end.Connect(0, 0, 1000); err != nil {
 			t.Fatal(err)
 		}
-		end.Write(make([]byte, 100))
+		end.Write(0, make([]byte, 100))
 		end.Output(0, nil)
 		for {
 			frame, n, err := session.Decode(b)
@@ -39,7 +39,7 @@ func FuzzDecode(f *testing.F) {
 				}
 				return
 			}
-			end.Delivered(0, len(event.Data))
+			end.Delivered(0, len(event.Data)+event.Skipped)
 			if event.Control.Kind != 0 {
 				end.Delivered(0, 1)
 			}

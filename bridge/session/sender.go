@@ -1,6 +1,9 @@
 package session
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Limits of a sender.
 const (
@@ -27,6 +30,10 @@ type sender struct {
 	base, next, end uint64
 	limit           int // most kept: the smaller of both sides' windows
 	controls        []placed
+
+	stale  time.Duration // age at which a burst is given up at resume; 0: never
+	bursts []burst       // with stale: of base..end, as far as not given up
+	skips  []span        // given up, ascending
 }
 
 // placed is a control at its offset, encoded.
@@ -63,7 +70,7 @@ func (s *sender) at(offset uint64, n int) []byte {
 	return s.ring[from:min(len(s.ring), from+n)]
 }
 
-func (s *sender) append(p []byte) int {
+func (s *sender) append(now time.Duration, p []byte) int {
 	p = p[:min(len(p), s.room())]
 	if len(p) == 0 {
 		return 0
@@ -74,6 +81,7 @@ func (s *sender) append(p []byte) int {
 		rest = rest[n:]
 		s.end += uint64(n)
 	}
+	s.noteBurst(now, len(p))
 	return len(p)
 }
 
@@ -87,23 +95,30 @@ func (s *sender) appendControl(body []byte) bool {
 	return true
 }
 
-// frame appends the next DATA or CONTROL frame to dst, or nothing if all that
+// frame appends the next DATA, SKIP or CONTROL frame to dst, or nothing if all that
 // is kept was sent.
 func (s *sender) frame(dst []byte) []byte {
 	if s.next == s.end {
 		return dst
 	}
-	length := int(min(s.end-s.next, MaxData))
+	limit := s.end
 	for _, c := range s.controls {
 		if c.offset == s.next {
 			s.next++
 			return appendControl(dst, c.offset, c.body)
 		}
 		if c.offset > s.next {
-			length = int(min(uint64(length), c.offset-s.next))
+			limit = c.offset
 			break
 		}
 	}
+	given, limit := s.skipped(limit)
+	if given > 0 {
+		dst = appendSkip(dst, s.next, uint32(given))
+		s.next += given
+		return dst
+	}
+	length := int(min(limit-s.next, MaxData))
 	dst = appendHeader(dst, TypeData, offsetSize+length)
 	dst = appendOffset(dst, s.next)
 	for length > 0 {
@@ -131,6 +146,7 @@ func (s *sender) ack(offset uint64) error {
 	if drop > 0 {
 		s.controls = append(s.controls[:0], s.controls[drop:]...)
 	}
+	s.forget()
 	return nil
 }
 

@@ -23,8 +23,10 @@ func (a *app) attachCommand() *cobra.Command {
 	tcp := flags.String("tcp", "", "listen on this `address`, raw bytes")
 	expose := flags.Bool("expose", false, "allow a TCP address that other machines can reach")
 	take := flags.Bool("take", false, "take the device from whoever uses it now")
+	ephemeral := flags.Bool("ephemeral", false, "forget it when the agent stops; others are made again at its next start")
+	asJSON := jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		request := client.AttachRequest{Device: args[0], TCP: *tcp, Expose: *expose, Take: takeOf(*take)}
+		request := client.AttachRequest{Device: args[0], TCP: *tcp, Expose: *expose, Take: takeOf(*take), Ephemeral: *ephemeral}
 		switch {
 		case (*pty == "") == (*tcp == ""):
 			return wrongUsage("attach %q: write --pty PATH or --tcp IP:PORT", args[0])
@@ -48,13 +50,16 @@ func (a *app) attachCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if *asJSON {
+			return a.printJSON(client.AttachmentAnswer{API: client.Version, Attachment: attachment})
+		}
 		fmt.Fprintf(a.out, "attached %s at %s\n", attachment.Device, attachment.Where)
 		if attachment.Error != "" {
 			a.note("%s", attachment.Error)
 		}
 		return nil
 	}
-	return c
+	return a.complete(c, deviceNames)
 }
 
 func takeOf(force bool) client.Take {

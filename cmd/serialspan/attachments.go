@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -9,31 +10,25 @@ import (
 )
 
 func (a *app) attachmentsCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "attachments",
-		Short: "List the devices opened on this machine",
-		Args:  cobra.NoArgs,
+	return listing[client.AttachmentsAnswer]{
+		use: "attachments", short: "List the devices opened on this machine", list: client.ListAttachments,
+		get: func(ctx context.Context, c *client.Client) (client.AttachmentsAnswer, error) {
+			attachments, err := c.Attachments(ctx)
+			return client.AttachmentsAnswer{API: client.Version, Attachments: attachments}, err
+		},
+		print: printAttachments,
+	}.command(a)
+}
+
+func printAttachments(p *page, answer client.AttachmentsAnswer) {
+	t := table{header: []string{"DEVICE", "WHERE", stateColumn, "SINCE", "SENT", "RECEIVED"}}
+	for _, x := range answer.Attachments {
+		t.add(x.Device, x.Where, string(x.State), since(time.Duration(x.Since)), size(x.Sent), size(x.Received))
 	}
-	asJSON := jsonFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		attachments, err := a.client().Attachments(c.Context())
-		if err != nil {
-			return err
+	t.write(p)
+	for _, x := range answer.Attachments {
+		if x.Error != "" {
+			p.note("%s: %s", x.Where, x.Error)
 		}
-		if *asJSON {
-			return a.printJSON(client.AttachmentsAnswer{API: client.Version, Attachments: attachments})
-		}
-		t := table{header: []string{"DEVICE", "WHERE", "STATE", "SINCE", "SENT", "RECEIVED"}}
-		for _, x := range attachments {
-			t.add(x.Device, x.Where, string(x.State), since(time.Duration(x.Since)), size(x.Sent), size(x.Received))
-		}
-		t.write(a.out)
-		for _, x := range attachments {
-			if x.Error != "" {
-				a.note("%s: %s", x.Where, x.Error)
-			}
-		}
-		return nil
 	}
-	return c
 }

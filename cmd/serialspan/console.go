@@ -8,78 +8,133 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/terminal"
-)
-
-const (
-	ctrlA = 0x01
-	ctrlX = 0x18
 )
 
 func (a *app) consoleCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "console NAME[@NODE]",
 		Short: "Open a device in this terminal; Ctrl-A Ctrl-X quits",
-		Long: "console connects this terminal to a device. Ctrl-A Ctrl-X quits, Ctrl-A Ctrl-A sends Ctrl-A;\n" +
-			"any other key after Ctrl-A is dropped. With input from a pipe every byte is sent, and after\n" +
-			"its end the console stays open until nothing has been received for the --linger time.",
+		Long: "console connects this terminal to a device. These keys are its own, as those of picocom:\n\n" + consoleHelp +
+			"\nWith input from a pipe every byte is sent, and after its end the console stays open until\n" +
+			"nothing has been received for the --linger time.",
 		Args: oneArg("NAME or NAME@NODE"),
 	}
 	take := c.Flags().Bool("take", false, "take the device from whoever uses it now")
 	echo := c.Flags().Bool("echo", false, "show what you type, for devices that do not echo")
 	linger := c.Flags().Duration("linger", time.Second, "how long to wait for more after the end of a pipe")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		raw, err := a.client().OpenRaw(c.Context(), args[0], takeOf(*take))
+		agent := a.client()
+		raw, err := agent.OpenRaw(c.Context(), args[0], takeOf(*take))
 		if err != nil {
 			return err
 		}
 		defer raw.Close()
-		console := console{device: raw, in: a.in, out: a.out, linger: *linger}
+		console := console{device: raw, in: a.in, out: a.out, linger: *linger, opened: time.Now(), restore: func() {}}
+		ctx := c.Context()
 		if f, ok := a.in.(*os.File); ok && terminal.Is(f) {
+			// Neither these signals nor a panic leave the terminal raw behind.
+			var stop func()
+			ctx, stop = signal.NotifyContext(ctx, syscall.SIGQUIT, syscall.SIGPIPE)
+			defer stop()
+			signal.Ignore(syscall.SIGTSTP)
+			defer signal.Reset(syscall.SIGTSTP)
 			restore, err := terminal.MakeRaw(f)
 			if err != nil {
 				return err
 			}
 			defer restore()
-			console.escape = true
-			fmt.Fprintf(a.err, "connected to %s; Ctrl-A Ctrl-X quits\r\n", printable(args[0]))
+			console.restore = restore
+			console.keys = &consoleKeys{say: a.err, status: func() string { return a.consoleStatus(ctx, agent, args[0], &console) }}
+			fmt.Fprintf(a.err, "connected to %s; Ctrl-A Ctrl-X quits, Ctrl-A Ctrl-H helps\r\n", printable(args[0]))
 			defer fmt.Fprint(a.err, "\r\n")
 		}
 		if *echo {
 			console.echo = a.out
 		}
-		return console.run(c.Context())
+		return console.run(ctx)
 	}
-	return c
+	return a.complete(c, deviceNames)
+}
+
+// consoleStatus is the line that Ctrl-A Ctrl-S shows.
+func (a *app) consoleStatus(ctx context.Context, agent *client.Client, name string, c *console) string {
+	text := name
+	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
+	defer cancel()
+	if found, err := agent.Resolve(ctx, name); err != nil {
+		text += ": " + err.Error()
+	} else {
+		d := found.Device
+		text = fmt.Sprintf("%s on %s, %s, %s", d.Name, d.Node, dash(d.Line), d.State)
+		if d.User != "" {
+			text += " by " + d.User
+		}
+	}
+	return printable(fmt.Sprintf("%s; open for %s, %s sent, %s received", text, since(time.Since(c.opened)), size(c.sent.Load()), size(c.received.Load())))
 }
 
 // console copies between a user and a device until either ends.
 type console struct {
-	device io.ReadWriteCloser
-	in     io.Reader
-	out    io.Writer
-	echo   io.Writer     // nil: none
-	escape bool          // Ctrl-A commands are understood
-	linger time.Duration // after the end of in
+	device  io.ReadWriteCloser
+	in      io.Reader
+	out     io.Writer
+	echo    io.Writer     // nil: none
+	keys    *consoleKeys  // Ctrl-A commands; nil: every byte is sent
+	linger  time.Duration // after the end of in
+	restore func()        // the terminal, before a panic ends the process
+
+	opened         time.Time
+	sent, received atomic.Uint64 // bytes
 }
 
+// joinTimeout bounds how long the end waits for output that nobody takes.
+const joinTimeout = time.Second
+
 // run returns nil if the user quit, in ended, or ctx did. Two goroutines copy;
-// the one that reads the device has ended on return, the one that reads in
-// stays until in has something more or ends, since a terminal's read cannot be
-// called back: the process is about to exit.
+// the one that reads the device has ended on return, unless its output stands
+// still; the one that reads in stays until in has something more or ends, since
+// a terminal's read cannot be called back: the process is about to exit.
 func (c *console) run(ctx context.Context) error {
 	typed := make(chan error, 1) // nil: end of input or quit
-	go func() { typed <- c.send() }()
+	go func() {
+		defer c.mend()
+		typed <- c.send()
+	}()
 	received := make(chan error, 1)
 	activity := make(chan struct{}, 1)
-	go func() { received <- c.receive(activity) }()
+	go func() {
+		defer c.mend()
+		received <- c.receive(activity)
+	}()
 	err := c.wait(ctx, typed, received, activity)
 	c.device.Close()
 	return err
+}
+
+// mend restores the terminal before a panic is shown on it.
+func (c *console) mend() {
+	if failure := recover(); failure != nil {
+		c.restore()
+		panic(failure)
+	}
+}
+
+// end closes the device and waits for its reader.
+func (c *console) end(received <-chan error) {
+	c.device.Close()
+	select {
+	case <-received:
+	case <-time.After(joinTimeout):
+	}
 }
 
 func (c *console) wait(ctx context.Context, typed, received <-chan error, activity <-chan struct{}) error {
@@ -93,16 +148,14 @@ func (c *console) wait(ctx context.Context, typed, received <-chan error, activi
 	for {
 		select {
 		case <-ctx.Done():
-			c.device.Close()
-			<-received
+			c.end(received)
 			return nil
 		case err := <-received:
 			return ended(err)
 		case err := <-typed:
 			typed = nil
-			if errors.Is(err, errQuit) || c.escape && err == nil {
-				c.device.Close()
-				<-received
+			if errors.Is(err, errQuit) || c.keys != nil && err == nil {
+				c.end(received)
 				return nil
 			}
 			if err != nil { // the device's end is told best by its reader
@@ -114,8 +167,7 @@ func (c *console) wait(ctx context.Context, typed, received <-chan error, activi
 				idle = time.After(c.linger)
 			}
 		case <-idle:
-			c.device.Close()
-			<-received
+			c.end(received)
 			return nil
 		}
 	}
@@ -126,29 +178,39 @@ var errQuit = errors.New("quit")
 
 // send copies from the user to the device; the error is nil at the end of in.
 func (c *console) send() error {
-	var keys escape
 	buf := make([]byte, 4096)
 	for {
-		n, err := c.in.Read(buf)
-		p, quit := buf[:n], false
-		if c.escape {
-			p, quit = keys.feed(p)
-		}
-		if len(p) > 0 {
-			if c.echo != nil {
-				c.echo.Write(bytes.ReplaceAll(p, []byte("\r"), []byte("\r\n")))
+		n, readErr := c.in.Read(buf)
+		for p := buf[:n]; len(p) > 0; {
+			send, action, rest := p, sendOnly, []byte(nil)
+			if c.keys != nil {
+				send, action, rest = c.keys.feed(p)
 			}
-			if _, err := c.device.Write(p); err != nil {
+			if err := c.write(send); err != nil {
 				return err
 			}
+			if action == quit {
+				return errQuit
+			}
+			c.keys.do(action)
+			p = rest
 		}
-		switch {
-		case quit:
-			return errQuit
-		case err != nil:
+		if readErr != nil {
 			return nil // whatever ended it, there is no more input
 		}
 	}
+}
+
+func (c *console) write(p []byte) error {
+	if len(p) == 0 {
+		return nil
+	}
+	if c.echo != nil {
+		c.echo.Write(bytes.ReplaceAll(p, []byte("\r"), []byte("\r\n")))
+	}
+	n, err := c.device.Write(p)
+	c.sent.Add(uint64(max(n, 0)))
+	return err
 }
 
 // receive copies from the device to the user and returns what ended it.
@@ -157,6 +219,7 @@ func (c *console) receive(activity chan<- struct{}) error {
 	for {
 		n, err := c.device.Read(buf)
 		if n > 0 {
+			c.received.Add(uint64(n))
 			if _, err := c.out.Write(buf[:n]); err != nil {
 				return fmt.Errorf("write output: %w", err)
 			}
@@ -169,29 +232,4 @@ func (c *console) receive(activity chan<- struct{}) error {
 			return err
 		}
 	}
-}
-
-// escape understands the keys of picocom(1): Ctrl-A, then a command.
-type escape struct{ pending bool }
-
-// feed returns what to send of the typed bytes, and whether to quit after it.
-// The result shares memory with p.
-func (e *escape) feed(p []byte) (send []byte, quit bool) {
-	send = p[:0]
-	for _, b := range p {
-		switch {
-		case !e.pending && b == ctrlA:
-			e.pending = true
-		case !e.pending:
-			send = append(send, b)
-		case b == ctrlX:
-			return send, true
-		default:
-			e.pending = false
-			if b == ctrlA {
-				send = append(send, b)
-			}
-		}
-	}
-	return send, false
 }

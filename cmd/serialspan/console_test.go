@@ -14,31 +14,37 @@ import (
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/terminal/terminaltest"
 )
 
-func TestEscape(t *testing.T) {
+func TestConsoleKeys(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		in   []string // pieces as they are typed
 		send string
-		quit bool
+		said string // s for status, h for help, q for quit
 	}{
-		{"plain", []string{"abc"}, "abc", false},
-		{"quit", []string{"ab\x01\x18cd"}, "ab", true},
-		{"quit in pieces", []string{"ab\x01", "\x18"}, "ab", true},
-		{"Ctrl-A", []string{"\x01\x01b"}, "\x01b", false},
-		{"Ctrl-A in pieces", []string{"\x01", "\x01", "\x18"}, "\x01\x18", false},
-		{"unknown command", []string{"a\x01qb"}, "ab", false},
-		{"Ctrl-X alone", []string{"\x18"}, "\x18", false},
+		{"plain", []string{"abc"}, "abc", ""},
+		{"quit", []string{"ab\x01\x18cd"}, "ab", "q"},
+		{"quit in pieces", []string{"ab\x01", "\x18"}, "ab", "q"},
+		{"Ctrl-A", []string{"\x01\x01b"}, "\x01b", ""},
+		{"Ctrl-A in pieces", []string{"\x01", "\x01", "\x18"}, "\x01\x18", ""},
+		{"unknown command", []string{"a\x01qb"}, "ab", ""},
+		{"Ctrl-X alone", []string{"\x18"}, "\x18", ""},
+		{"status and more", []string{"a\x01\x13b\x01", "\x13c"}, "abc", "ss"},
+		{"help", []string{"\x01?a\x01\x08b"}, "ab", "hh"},
+		{"Ctrl-S alone", []string{"\x13"}, "\x13", ""},
 	} {
-		var keys escape
+		var keys consoleKeys
 		var send []byte
-		quit := false
+		said := ""
 		for _, piece := range test.in {
-			var p []byte
-			p, quit = keys.feed([]byte(piece))
-			send = append(send, p...)
+			for p := []byte(piece); len(p) > 0; {
+				part, do, rest := keys.feed(p)
+				send = append(send, part...)
+				said += map[action]string{quit: "q", showStatus: "s", showHelp: "h"}[do]
+				p = rest
+			}
 		}
-		if string(send) != test.send || quit != test.quit {
-			t.Errorf("%s: sends %q, quit %v", test.name, send, quit)
+		if string(send) != test.send || said != test.said {
+			t.Errorf("%s: sends %q, does %q", test.name, send, said)
 		}
 	}
 }
@@ -79,6 +85,8 @@ func TestConsoleTerminal(t *testing.T) {
 	if !strings.Contains(screen, "PING hello\r\n") {
 		t.Errorf("no echo of what was typed in %q", screen)
 	}
+	io.WriteString(person, "\x01\x13\x01?ID\r") // the status line, the help, and on
+	expect(t, person, "ID SerialSpan simulated stick 1\r\n")
 	io.WriteString(person, "\x01\x18")
 	if code := <-ended; code != 0 {
 		t.Errorf("exit %d", code)
@@ -86,8 +94,10 @@ func TestConsoleTerminal(t *testing.T) {
 	if after := terminaltest.Settings(t, program); after != before {
 		t.Error("the terminal is not as it was")
 	}
-	if !strings.Contains(out.String(), "Ctrl-A Ctrl-X quits") {
-		t.Errorf("printed %q", out.String())
+	for _, want := range []string{"Ctrl-A Ctrl-X quits", "*** stick: resolve", "11 B sent", "***   Ctrl-A Ctrl-S   show"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in what it said: %q", want, out.String())
+		}
 	}
 }
 
@@ -157,4 +167,52 @@ func TestConsoleInterrupted(t *testing.T) {
 		t.Error("the terminal is not as it was")
 	}
 	program.Close() // ends the goroutine that reads
+}
+
+// TestConsoleStuckTerminal: output that nobody takes does not keep the terminal
+// raw when the program is told to stop.
+func TestConsoleStuckTerminal(t *testing.T) {
+	agent := &controltest.Agent{}
+	agent.Open = func(string, client.Take) (io.ReadWriteCloser, error) { return flood{make(chan struct{})}, nil }
+	socket := serve(t, agent)
+	person, program := terminaltest.Open(t)
+	before := terminaltest.Settings(t, program)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan int, 1)
+	go func() {
+		a := &app{in: program, out: program, err: io.Discard}
+		ended <- a.run(ctx, []string{"console", "stick", "--socket", socket})
+	}()
+	expect(t, person, "xxxx") // and no more: the terminal is full soon
+	cancel()
+	if code := <-ended; code != 0 {
+		t.Errorf("exit %d", code)
+	}
+	if after := terminaltest.Settings(t, program); after != before {
+		t.Error("the terminal is not as it was")
+	}
+	program.Close() // ends the goroutines that read and write
+}
+
+// flood is a device that talks without end.
+type flood struct{ closed chan struct{} }
+
+func (f flood) Read(p []byte) (int, error) {
+	select {
+	case <-f.closed:
+		return 0, io.EOF
+	default:
+		return copy(p, bytes.Repeat([]byte("x"), 4096)), nil
+	}
+}
+
+func (flood) Write(p []byte) (int, error) { return len(p), nil }
+
+func (f flood) Close() error {
+	select {
+	case <-f.closed:
+	default:
+		close(f.closed)
+	}
+	return nil
 }

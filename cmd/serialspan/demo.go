@@ -44,7 +44,7 @@ func (a *app) demoCommand() *cobra.Command {
 		if *verbose {
 			level = "debug"
 		}
-		logger, err := newLogger(a.err, configs.Log{Level: level})
+		logger, err := newLogger(a.err, configs.Log{Level: level}, new(slog.LevelVar))
 		if err != nil {
 			return err
 		}
@@ -213,12 +213,14 @@ func (d *demo) where(kind client.Kind) string {
 func (d *demo) print(took time.Duration) {
 	w := d.app.out
 	fmt.Fprintf(w, "Three agents in this process, joined over UDP on 127.0.0.1 in %d ms:\n\n", took.Milliseconds())
-	nodes := table{header: []string{"  NODE", "ID", "STATE", "LISTENS AT"}}
+	nodes := table{header: []string{"  NODE", "ID", stateColumn, "LISTENS AT"}}
 	for _, agent := range []runner{d.edge, d.cloud, d.consumer} {
 		status := agent.Status()
 		nodes.add("  "+status.Node, status.ID.Short(), string(client.NodeAlive), status.Listen)
 	}
-	nodes.write(w)
+	list := newPage(w)
+	nodes.write(list)
+	list.write(w, d.app.err)
 	pty, tcp := d.where(client.KindPTY), d.where(client.KindTCP)
 	fmt.Fprintf(w, "\nThe node edge has a simulated stick, %s. On the node consumer it is\n\n  PTY  %s\n  TCP  %s\n\n", demoDevice, pty, tcp)
 	fmt.Fprintf(w, "Open it in another terminal, type HELP and Enter:\n\n  picocom -c %s\n  serialspan console --echo --socket %s %s\n\n",

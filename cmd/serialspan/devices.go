@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"context"
 
 	"github.com/spf13/cobra"
 
@@ -9,37 +9,36 @@ import (
 )
 
 func (a *app) devicesCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "devices",
-		Short: "List the serial devices of the cluster",
-		Args:  cobra.NoArgs,
+	return listing[client.DevicesAnswer]{
+		use: "devices", short: "List the serial devices of the cluster", list: client.ListDevices,
+		get: func(ctx context.Context, c *client.Client) (client.DevicesAnswer, error) {
+			devices, err := c.Devices(ctx)
+			return client.DevicesAnswer{API: client.Version, Devices: devices}, err
+		},
+		print: printDevices,
+	}.command(a)
+}
+
+func printDevices(p *page, answer client.DevicesAnswer) {
+	if len(answer.Devices) == 0 {
+		p.note("no devices are published; \"serialspan nodes\" shows whether the other machines are there")
 	}
-	asJSON := jsonFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		devices, err := a.client().Devices(c.Context())
-		if err != nil {
-			return err
+	t := table{header: []string{"NAME", "NODE", "KIND", stateColumn, "USER"}}
+	conflict := false
+	for _, d := range answer.Devices {
+		name := d.Name
+		if d.Conflict {
+			name, conflict = d.Name+"@"+d.Node, true
 		}
-		if *asJSON {
-			return a.printJSON(client.DevicesAnswer{API: client.Version, Devices: devices})
-		}
-		if len(devices) == 0 {
-			fmt.Fprintln(a.err, "no devices are published; \"serialspan nodes\" shows whether the other machines are there")
-		}
-		t := table{header: []string{"NAME", "NODE", "KIND", "STATE", "USER"}}
-		conflict := false
-		for _, d := range devices {
-			name := d.Name
-			if d.Conflict {
-				name, conflict = d.Name+"@"+d.Node, true
-			}
-			t.add(name, d.Node, dash(d.Kind), string(d.State), dash(d.User))
-		}
-		t.write(a.out)
-		if conflict {
-			fmt.Fprintln(a.err, "a device listed as NAME@NODE shares its name with another; open it as NAME@NODE, or name it differently on its node")
-		}
-		return nil
+		t.add(name, d.Node, dash(d.Kind), string(d.State), dash(d.User))
 	}
-	return c
+	t.write(p)
+	for _, d := range answer.Devices {
+		if d.State == client.DeviceFault && d.Detail != "" {
+			p.note("%s@%s: %s", d.Name, d.Node, d.Detail)
+		}
+	}
+	if conflict {
+		p.note("a device listed as NAME@NODE shares its name with another; open it as NAME@NODE, or name it differently on its node")
+	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -9,34 +10,28 @@ import (
 )
 
 func (a *app) nodesCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "nodes",
-		Short: "List the members of the cluster",
-		Args:  cobra.NoArgs,
+	return listing[client.NodesAnswer]{
+		use: "nodes", short: "List the members of the cluster", list: client.ListNodes,
+		get: func(ctx context.Context, c *client.Client) (client.NodesAnswer, error) {
+			nodes, err := c.Nodes(ctx)
+			return client.NodesAnswer{API: client.Version, Nodes: nodes}, err
+		},
+		print: printNodes,
+	}.command(a)
+}
+
+func printNodes(p *page, answer client.NodesAnswer) {
+	t := table{header: []string{"NAME", "ID", stateColumn, "PATH", "ENDPOINT", "RTT", "VERSION"}}
+	for _, n := range answer.Nodes {
+		rtt := "-"
+		if n.RTT > 0 {
+			rtt = fmt.Sprintf("%.1fms", n.RTT)
+		}
+		path := dash(n.Path)
+		if n.Self {
+			path = "self"
+		}
+		t.add(n.Name, n.ID.Short(), string(n.State), path, dash(n.Endpoint), rtt, dash(n.Version))
 	}
-	asJSON := jsonFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		nodes, err := a.client().Nodes(c.Context())
-		if err != nil {
-			return err
-		}
-		if *asJSON {
-			return a.printJSON(client.NodesAnswer{API: client.Version, Nodes: nodes})
-		}
-		t := table{header: []string{"NAME", "ID", "STATE", "PATH", "ENDPOINT", "RTT", "VERSION"}}
-		for _, n := range nodes {
-			rtt := "-"
-			if n.RTT > 0 {
-				rtt = fmt.Sprintf("%.1fms", n.RTT)
-			}
-			path := dash(n.Path)
-			if n.Self {
-				path = "self"
-			}
-			t.add(n.Name, n.ID.Short(), string(n.State), path, dash(n.Endpoint), rtt, dash(n.Version))
-		}
-		t.write(a.out)
-		return nil
-	}
-	return c
+	t.write(p)
 }

@@ -26,7 +26,7 @@ func (a *app) resolveCommand() *cobra.Command {
 		a.printDevice(resolution.Device)
 		return nil
 	}
-	return c
+	return a.complete(c, deviceNames)
 }
 
 func (a *app) printDevice(d client.Device) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +39,9 @@ type runner interface {
 type agentOptions struct {
 	Config  configs.Config
 	Logger  *slog.Logger
+	Level   *slog.LevelVar // of Logger; nil: fixed
 	Version string
+	Reload  func() (configs.Config, error) // nil: the file is not watched
 }
 
 // The exit codes that are not a client.Code's.
@@ -99,7 +100,6 @@ func (a *app) root() *cobra.Command {
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.PersistentFlags().StringVar(&a.configPath, "config", "", "configuration `file` (default: $SERIALSPAN_CONFIG, ./serialspan.yaml, "+configs.DefaultDir()+"/serialspan.yaml)")
 	root.PersistentFlags().StringVar(&a.socket, "socket", "", "control `socket` of the agent (default: the configuration's)")
 	root.AddCommand(
@@ -121,16 +121,6 @@ func (a *app) client() *client.Client {
 	return client.New(client.Config{Socket: socket})
 }
 
-// printJSON writes an answer of the control API for programs.
-func (a *app) printJSON(value any) error {
-	data, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode answer: %w", err)
-	}
-	_, err = fmt.Fprintf(a.out, "%s\n", data)
-	return err
-}
-
 // oneArg wants exactly one argument, and says which if it is not there.
 func oneArg(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
@@ -139,9 +129,4 @@ func oneArg(what string) cobra.PositionalArgs {
 		}
 		return nil
 	}
-}
-
-// jsonFlag adds --json.
-func jsonFlag(c *cobra.Command) *bool {
-	return c.Flags().Bool("json", false, "print JSON ("+client.Version+") for programs")
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -9,26 +10,20 @@ import (
 )
 
 func (a *app) sessionsCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "sessions",
-		Short: "List who uses which device, here and from here",
-		Args:  cobra.NoArgs,
+	return listing[client.SessionsAnswer]{
+		use: "sessions", short: "List who uses which device, here and from here", list: client.ListSessions,
+		get: func(ctx context.Context, c *client.Client) (client.SessionsAnswer, error) {
+			sessions, err := c.Sessions(ctx)
+			return client.SessionsAnswer{API: client.Version, Sessions: sessions}, err
+		},
+		print: printSessions,
+	}.command(a)
+}
+
+func printSessions(p *page, answer client.SessionsAnswer) {
+	t := table{header: []string{"ID", "DEVICE", "ROLE", "PEER", stateColumn, "SINCE", "SENT", "RECEIVED"}}
+	for _, s := range answer.Sessions {
+		t.add(cut(s.ID, 8), s.Device, s.Role, s.Peer, s.State, since(time.Duration(s.Since)), size(s.Sent), size(s.Received))
 	}
-	asJSON := jsonFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		sessions, err := a.client().Sessions(c.Context())
-		if err != nil {
-			return err
-		}
-		if *asJSON {
-			return a.printJSON(client.SessionsAnswer{API: client.Version, Sessions: sessions})
-		}
-		t := table{header: []string{"ID", "DEVICE", "ROLE", "PEER", "STATE", "SINCE", "SENT", "RECEIVED"}}
-		for _, s := range sessions {
-			t.add(cut(s.ID, 8), s.Device, s.Role, s.Peer, s.State, since(time.Duration(s.Since)), size(s.Sent), size(s.Received))
-		}
-		t.write(a.out)
-		return nil
-	}
-	return c
+	t.write(p)
 }

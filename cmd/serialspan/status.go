@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -12,48 +12,35 @@ import (
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "status",
-		Short: "Show how the agent of this machine is doing",
-		Args:  cobra.NoArgs,
-	}
-	asJSON := jsonFlag(c)
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		status, err := a.client().Status(c.Context())
-		if err != nil {
-			return err
-		}
-		if *asJSON {
-			return a.printJSON(client.StatusAnswer{API: client.Version, Status: status})
-		}
-		a.printStatus(status)
-		return nil
-	}
-	return c
+	return listing[client.StatusAnswer]{
+		use: "status", short: "Show how the agent of this machine is doing", list: client.ListStatus,
+		get: func(ctx context.Context, c *client.Client) (client.StatusAnswer, error) {
+			status, err := c.Status(ctx)
+			return client.StatusAnswer{API: client.Version, Status: status}, err
+		},
+		print: printStatus,
+	}.command(a)
 }
 
-func (a *app) printStatus(s client.Status) {
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(a.out, "%-13s %s\n", name, printable(fmt.Sprintf(format, args...)))
-	}
-	line("node", "%s", s.Node)
-	line("id", "%s", s.ID)
-	line("mesh address", "%s", s.MeshAddress)
-	line("cluster", "%s", dash(s.Cluster))
-	line("listen", "%s", dash(s.Listen))
-	line("members", "%d alive", s.Members)
-	line("devices", "%d published here", s.Devices)
-	line("up", "%s, start %d", since(time.Duration(s.Uptime)), s.Epoch)
-	line("version", "%s", s.Version)
+func printStatus(p *page, s client.StatusAnswer) {
+	p.line("node", "%s", s.Node)
+	p.line("id", "%s", s.ID)
+	p.line("mesh address", "%s", s.MeshAddress)
+	p.line("cluster", "%s", dash(s.Cluster))
+	p.line("listen", "%s", dash(s.Listen))
+	p.line("members", "%d alive", s.Members)
+	p.line("devices", "%d published here", s.Devices)
+	p.line("up", "%s, start %d", since(time.Duration(s.Uptime)), s.Epoch)
+	p.line("version", "%s", s.Version)
 	for _, name := range slices.Sorted(maps.Keys(s.Counters)) {
 		if s.Counters[name] > 0 {
-			line("counter", "%s %d", name, s.Counters[name])
+			p.line("counter", "%s %d", name, s.Counters[name])
 		}
 	}
 	if len(s.Problems) == 0 {
-		line("problems", "none")
+		p.line("problems", "none")
 	}
 	for _, problem := range s.Problems {
-		line("problem", "%s", problem)
+		p.line("problem", "%s", problem)
 	}
 }

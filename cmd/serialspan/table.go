@@ -2,12 +2,9 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/serialspan/serialspan/cmd/serialspan/internal/terminal"
 )
 
 // columnGap is what stands between two columns.
@@ -22,7 +19,8 @@ type table struct {
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
-func (t *table) write(w io.Writer) {
+// write adds the table to a page. States have a colour there.
+func (t *table) write(p *page) {
 	all := append([][]string{t.header}, t.rows...)
 	widths := make([]int, len(t.header))
 	for _, row := range all {
@@ -30,20 +28,25 @@ func (t *table) write(w io.Writer) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
-	if limit := terminal.Width(w); limit > 0 {
-		shrink(widths, limit)
+	if p.columns > 0 {
+		shrink(widths, p.columns)
 	}
-	for _, row := range all {
+	for n, row := range all {
 		var line strings.Builder
 		for i, cell := range row {
-			cell = cut(printable(cell), widths[i])
-			line.WriteString(cell)
-			line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)))
-			line.WriteString(columnGap)
+			shown := cut(printable(cell), widths[i])
+			blank := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(shown)) + columnGap
+			if n > 0 && t.header[i] == stateColumn {
+				shown = p.paint(cell, shown)
+			}
+			line.WriteString(shown + blank)
 		}
-		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
+		fmt.Fprintln(&p.out, strings.TrimRight(line.String(), " "))
 	}
 }
+
+// stateColumn is the column whose cells have a colour.
+const stateColumn = "STATE"
 
 // shrink takes columns from the widest until all fit into limit, down to 8.
 func shrink(widths []int, limit int) {

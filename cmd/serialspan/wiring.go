@@ -9,7 +9,9 @@ import (
 
 // newAgent makes the agent of this machine.
 func newAgent(options agentOptions) (runner, error) {
-	a, err := agent.New(agent.Options{Config: options.Config, Logger: options.Logger, Version: options.Version})
+	a, err := agent.New(agent.Options{
+		Config: options.Config, Logger: options.Logger, Level: options.Level, Version: options.Version, Reload: options.Reload,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -310,7 +310,7 @@ func TestParseSignature(t *testing.T) {
 
 func TestParseKeepsUnknownKeys(t *testing.T) {
 	f := fields()
-	f[10], f[200] = "later", []any{1, map[int]bool{2: true}}
+	f[11], f[200] = "later", []any{1, map[int]bool{2: true}}
 	wire := forge(t, node(1), canonical(t, f))
 	s, err := roster.Parse(cluster, wire)
 	if err != nil {

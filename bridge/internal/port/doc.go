@@ -22,7 +22,8 @@
 //  3. what the library cannot do, by TCSETS2: HUPCL off, flow control, 1.5 stop
 //     bits, INPCK off, VMIN and VTIME
 //  4. DTR and RTS in one step: Linux raises both at every open, so not before
-//  5. low latency
+//  5. RS-485 mode, if wanted
+//  6. low latency: ASYNC_LOW_LATENCY, else the FTDI driver's timer in sysfs
 //
 // The library clears its own descriptor's O_NONBLOCK and nothing reads from it,
 // so its unsafe way to end readers does not matter. Its Break sleeps through a
@@ -37,7 +38,13 @@
 //
 // # Goroutines
 //
-// None. One goroutine may Read and others write; Close ends them.
+// One goroutine may Read and others write; Close ends them. WatchModem has one
+// more for as long as it runs, on a thread of its own that waits in TIOCMIWAIT.
+// Nothing but a signal ends that wait while the tty is open: not a close, which
+// waits for it, and under Go no ordinary signal, since Go lets the kernel begin
+// interrupted calls again. So one real-time signal is taken from that rule
+// (interrupt_linux.go) and sent to the thread when the watch ends. Where that is
+// not possible the lines are read every 100 ms.
 //
 // References: ioctl_tty(2), termios(3), Documentation/ABI/testing/sysfs-tty,
 // drivers/tty/tty_port.c (tty_port_block_til_ready raises DTR and RTS).

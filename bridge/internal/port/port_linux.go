@@ -22,6 +22,8 @@ type Config struct {
 	Path      string        // of any tty; required
 	Line      line.Settings // zero: line.Default
 	DTR, RTS  line.Drive    // zero: as Linux leaves them at open, on
+	RS485     RS485         // zero: as the driver has it
+	SysfsRoot string        // for an FTDI chip's timer; empty: "/sys"
 	CloseWait time.Duration // how long Close lets the driver send what it has; 0: one second, negative: not at all
 	Logger    *slog.Logger  // nil: discard
 }
@@ -76,6 +78,9 @@ func open(c Config) (*Port, error) {
 	if c.CloseWait == 0 {
 		c.CloseWait = time.Second
 	}
+	if c.SysfsRoot == "" {
+		c.SysfsRoot = "/sys"
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -126,7 +131,7 @@ func openTTY(path string) (int, error) {
 	return fd, nil
 }
 
-// prepare does steps 2 to 5 of the package comment.
+// prepare does steps 2 to 6 of the package comment.
 func (p *Port) prepare(c Config) error {
 	library, err := serial.Open(c.Path, libraryMode(c.Line))
 	if err != nil {
@@ -149,7 +154,10 @@ func (p *Port) prepare(c Config) error {
 			return err
 		}
 	}
-	if err := p.control(setLowLatency); err != nil {
+	if err := p.setRS485(c.RS485); err != nil {
+		return err
+	}
+	if err := p.lowLatency(c.SysfsRoot); err != nil {
 		p.log.Debug("low latency not set", "port", p.path, "err", err)
 	}
 	return nil
@@ -219,7 +227,7 @@ func (p *Port) Drain(ctx context.Context) error {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for {
-		queued, err := p.queued()
+		queued, err := p.Queued()
 		if err != nil || queued == 0 {
 			return err
 		}
@@ -233,7 +241,9 @@ func (p *Port) Drain(ctx context.Context) error {
 	}
 }
 
-func (p *Port) queued() (int, error) {
+// Queued is how many bytes the driver has and has not sent, as far as it can
+// tell: a chip's own buffer and a PTY do not show. Errors: ErrGone, ErrClosed.
+func (p *Port) Queued() (int, error) {
 	var queued int
 	err := p.control(func(fd int) error {
 		var err error
@@ -241,7 +251,7 @@ func (p *Port) queued() (int, error) {
 		return err
 	})
 	if err != nil {
-		return 0, p.failed("drain", err)
+		return 0, p.failed("ask", err)
 	}
 	return queued, nil
 }
@@ -277,7 +287,7 @@ func (p *Port) settle() {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	for deadline := time.Now().Add(p.closeWait); ; <-ticker.C {
-		queued, err := p.queued()
+		queued, err := p.Queued()
 		if err != nil || queued == 0 {
 			return
 		}

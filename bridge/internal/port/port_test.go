@@ -425,7 +425,7 @@ func TestReadOutlivesVMIN0(t *testing.T) {
 func TestConfigFields(t *testing.T) {
 	tested := map[string]string{
 		"Path": "TestOpenRefuses", "Line": "TestSetLine", "DTR": "TestDrives", "RTS": "TestDrives",
-		"CloseWait": "real drivers", "Logger": "TestLogger",
+		"CloseWait": "real drivers", "Logger": "TestLogger", "RS485": "TestRS485", "SysfsRoot": "TestLatencyTimer",
 	}
 	for field := range reflect.TypeFor[port.Config]().Fields() {
 		if tested[field.Name] == "" {

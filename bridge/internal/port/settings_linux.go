@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unsafe"
 
 	"go.bug.st/serial"
 	"golang.org/x/sys/unix"
@@ -176,11 +175,8 @@ func (p *Port) repairRead() bool {
 // Break holds the line in the break state for the given time, less if the
 // context or the port ends. A PTY takes it and does nothing.
 func (p *Port) Break(ctx context.Context, d time.Duration) error {
-	set := func(request uint) error {
-		return p.control(func(fd int) error { return unix.IoctlSetInt(fd, request, 0) })
-	}
-	if err := set(unix.TIOCSBRK); err != nil {
-		return p.failed("break", err)
+	if err := p.SetBreak(line.DriveOn); err != nil {
+		return err
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -192,10 +188,28 @@ func (p *Port) Break(ctx context.Context, d time.Duration) error {
 	case <-p.closing:
 		cause = ErrClosed
 	}
-	if err := set(unix.TIOCCBRK); err != nil && cause == nil {
-		cause = p.failed("break", err)
+	if err := p.SetBreak(line.DriveOff); err != nil && cause == nil {
+		cause = err
 	}
 	return cause
+}
+
+// SetBreak begins (on) or ends (off) a break. A PTY takes it and does nothing.
+// Errors: ErrGone, ErrClosed.
+func (p *Port) SetBreak(to line.Drive) error {
+	var request uint
+	switch to {
+	case line.DriveOn:
+		request = unix.TIOCSBRK
+	case line.DriveOff:
+		request = unix.TIOCCBRK
+	default:
+		return nil
+	}
+	if err := p.control(func(fd int) error { return unix.IoctlSetInt(fd, request, 0) }); err != nil {
+		return p.failed("break", err)
+	}
+	return nil
 }
 
 // PurgeInput throws away what the device has sent and nobody has read.
@@ -207,44 +221,6 @@ func (p *Port) PurgeOutput() error { return p.purge(unix.TCOFLUSH) }
 func (p *Port) purge(queue int) error {
 	if err := p.control(func(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, queue) }); err != nil {
 		return p.failed("purge", err)
-	}
-	return nil
-}
-
-// serialStruct is struct serial_struct of linux/serial.h.
-type serialStruct struct {
-	kind, line                int32
-	port                      uint32
-	irq, flags                int32
-	fifoSize, divisor, base   int32
-	closeDelay                uint16
-	ioType, reserved          uint8
-	hub6                      int32
-	closingWait, closingWait2 uint16
-	memory                    uintptr
-	memoryShift               uint16
-	portHigh                  uint32
-	mapBase                   uintptr
-}
-
-// setLowLatency makes the driver hand bytes on at once. An FTDI chip otherwise
-// sits on a short reply for 16 ms; most others have nothing to set.
-func setLowLatency(fd int) error {
-	const asyncLowLatency = 1 << 13 // ASYNC_LOW_LATENCY, linux/tty_flags.h
-	var s serialStruct
-	if err := ioctlSerial(fd, unix.TIOCGSERIAL, &s); err != nil {
-		return err
-	}
-	if s.flags&asyncLowLatency != 0 {
-		return nil
-	}
-	s.flags |= asyncLowLatency
-	return ioctlSerial(fd, unix.TIOCSSERIAL, &s)
-}
-
-func ioctlSerial(fd int, request uintptr, s *serialStruct) error {
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(unsafe.Pointer(s))); errno != 0 {
-		return errno
 	}
 	return nil
 }

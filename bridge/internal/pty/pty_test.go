@@ -213,7 +213,7 @@ func TestLineChange(t *testing.T) {
 	r := open(t, pty.Config{Line: line.Settings{Baud: 9600, DataBits: 7, Parity: line.ParityEven}})
 	f := app(t, r.pty.Path())
 	want := line.Settings{Baud: 9600, DataBits: 7, Parity: line.ParityEven}
-	if e := r.want(pty.Opened); e.Line != want || !e.HangUpOnClose || e.LinesOff {
+	if e := r.want(pty.Opened); e.Line != want || e.HangUpOnClose || e.LinesOff {
 		t.Fatalf("Opened with %+v, want %v", e, want)
 	}
 	for _, tt := range []struct {
@@ -223,14 +223,14 @@ func TestLineChange(t *testing.T) {
 		hupcl    bool
 		linesOff bool
 	}{
-		{"standard rate", baud(unix.B115200, 115200), "115200e71", true, false},
-		{"any rate", baud(unix.BOTHER, 250000), "250000e71", true, false},
-		{"stop bits", func(t *unix.Termios) { t.Cflag |= unix.CSTOPB }, "250000e72", true, false},
-		{"rtscts", func(t *unix.Termios) { t.Cflag |= unix.CRTSCTS }, "250000e72/rtscts", true, false},
-		{"xonxoff", func(t *unix.Termios) { t.Cflag &^= unix.CRTSCTS | unix.CSTOPB; t.Iflag |= unix.IXON | unix.IXOFF }, "250000e71/xonxoff", true, false},
-		{"hupcl", func(t *unix.Termios) { t.Iflag = 0; t.Cflag &^= unix.HUPCL }, "250000e71", false, false},
-		{"b0", baud(unix.B0, 0), "250000e71", false, true},
-		{"back", baud(unix.B9600, 9600), "9600e71", false, false},
+		{"standard rate", baud(unix.B115200, 115200), "115200e71", false, false},
+		{"any rate", baud(unix.BOTHER, 250000), "250000e71", false, false},
+		{"stop bits", func(t *unix.Termios) { t.Cflag |= unix.CSTOPB }, "250000e72", false, false},
+		{"rtscts", func(t *unix.Termios) { t.Cflag |= unix.CRTSCTS }, "250000e72/rtscts", false, false},
+		{"xonxoff", func(t *unix.Termios) { t.Cflag &^= unix.CRTSCTS | unix.CSTOPB; t.Iflag |= unix.IXON | unix.IXOFF }, "250000e71/xonxoff", false, false},
+		{"hupcl", func(t *unix.Termios) { t.Iflag = 0; t.Cflag |= unix.HUPCL }, "250000e71", true, false},
+		{"b0", baud(unix.B0, 0), "250000e71", true, true},
+		{"back", baud(unix.B9600, 9600), "9600e71", true, false},
 	} {
 		change(t, f, tt.edit)
 		e := r.want(pty.LineChanged)

@@ -19,15 +19,17 @@ var speeds = map[uint32]uint32{
 	3000000: unix.B3000000, 3500000: unix.B3500000, 4000000: unix.B4000000,
 }
 
-// setInitial sets the slave, by way of the master, to raw with EXTPROC.
+// setInitial sets the slave, by way of the master, to raw with EXTPROC. HUPCL is
+// off: many a stick is reset by DTR, and a program that only looks at the
+// terminal shall not do that. One that wants DTR to drop sets it.
 func setInitial(fd int, s line.Settings) error {
 	t, err := unix.IoctlGetTermios(fd, unix.TCGETS2)
 	if err != nil {
 		return err
 	}
 	t.Iflag, t.Oflag, t.Lflag = 0, 0, unix.EXTPROC
-	t.Cflag &^= unix.CBAUD | unix.CSTOPB | unix.CRTSCTS | unix.PARODD | unix.CMSPAR
-	t.Cflag |= unix.CREAD | unix.CLOCAL | unix.HUPCL
+	t.Cflag &^= unix.CBAUD | unix.CSTOPB | unix.CRTSCTS | unix.PARODD | unix.CMSPAR | unix.HUPCL
+	t.Cflag |= unix.CREAD | unix.CLOCAL
 	if constant, ok := speeds[s.Baud]; ok {
 		t.Cflag |= constant
 	} else {

@@ -11,6 +11,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,16 @@ type Options struct {
 	Logger  *slog.Logger // nil discards
 	Version string       // of the software
 
+	// Reload reads the configuration again after its file changed. Default:
+	// the file is not watched.
+	Reload func() (configs.Config, error)
+	// Level is the logger's, to be changed with log.level. Default: that
+	// takes a restart.
+	Level *slog.LevelVar
+	// MachineID tells this machine from one whose state directory was copied.
+	// Default: what machine-id(5) says.
+	MachineID string
+
 	// Socket is the UDP socket; default one at Config.Mesh.Listen. Run closes it.
 	Socket mesh.Socket
 	// Ports are where devices come from; default this machine's ttys.
@@ -70,6 +81,10 @@ type Agent struct {
 	sync      *registrysync.Engine
 	publisher *bridge.Publisher
 	attacher  *bridge.Attacher
+	claims    *claims
+	wanted    *wantedSet
+	settings  settings
+	changes   changes
 
 	peers atomic.Pointer[[]identity.NodeID]          // alive, without this node
 	names atomic.Pointer[map[identity.NodeID]string] // of all known members
@@ -107,19 +122,21 @@ func (a *Agent) openMesh() (err error) {
 		}
 		return err
 	}
-	if a.store, err = mesh.OpenStore(config.Node.StateDir, machineID()); err != nil {
+	if a.store, err = mesh.OpenStore(config.Node.StateDir, cmp.Or(a.options.MachineID, machineID())); err != nil {
 		return err
 	}
 	if _, origin := a.store.Identity(); origin == identity.Replaced {
 		a.log.Warn("state directory was copied from another machine, this one got an identity of its own", "path", a.store.Dir())
 	}
-	if err := a.store.EpochError; err != nil {
+	if err := a.store.EpochError(); err != nil {
 		a.log.Warn("boot counter cannot be written, the mesh will be asked for it", "err", err)
 	}
 	if a.socket = a.options.Socket; a.socket == nil {
-		if a.socket, err = mesh.ListenUDP(config.Mesh.Listen); err != nil {
+		socket, err := mesh.ListenUDP(config.Mesh.Listen)
+		if err != nil {
 			return err
 		}
+		a.socket = socket // only now: with an error it is not nil, but holds a nil pointer
 	}
 	a.mesh, err = mesh.New(mesh.Config{
 		Store: a.store, Secret: a.secret, Name: config.Node.Name, Socket: a.socket,
@@ -133,14 +150,11 @@ func (a *Agent) openMesh() (err error) {
 
 func (a *Agent) openRegistry() error {
 	id, _ := a.store.Identity()
-	claims, err := readClaims(a.store.Dir())
-	if err != nil {
-		a.log.Warn("claims on device names are lost, others may get the names", "err", err)
-	}
+	a.claims = openClaims(a.store.Dir(), a.log)
 	a.registry = registry.New(registry.Config{
 		Identity: id, Cluster: a.secret.Cluster, NodeName: a.options.Config.Node.Name,
-		Claims:     claims,
-		SaveClaims: func(claims map[string]uint32) error { return writeClaims(a.store.Dir(), claims) },
+		Claims:     a.claims.known,
+		SaveClaims: a.claims.save,
 	})
 	a.sync = registrysync.New(registrysync.Config{
 		Registry: a.registry,
@@ -182,10 +196,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	user.Go(func() error { return a.attacher.Run(users) })
 	user.Go(func() error { return a.serveSessions(users) })
 	user.Go(func() error { a.followMembers(users); return nil })
+	user.Go(func() error { a.maintain(users); return nil })
 	if path := a.options.Config.Control.Socket; path != "" {
 		user.Go(func() error {
 			return control.Run(users, control.Config{
-				Agent: a, Socket: path, LinkDirs: a.options.Config.Control.LinkDirs, Logger: a.log,
+				Agent: a, Socket: path, Mode: a.options.Config.Control.Mode.Perm(), Group: a.options.Config.Control.Group,
+				LinkDirs: a.options.Config.Control.LinkDirs, Logger: a.log,
 			})
 		})
 	}

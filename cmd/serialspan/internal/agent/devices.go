@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"fmt"
-	"io/fs"
 	"net"
 	"sync"
 
@@ -17,10 +16,11 @@ import (
 // openBridge makes the publisher and the attacher from the configuration.
 func (a *Agent) openBridge() error {
 	config := &a.options.Config
-	rules, err := bridgeRules(config.Devices.Rules, config.Node.Labels)
+	rules, err := bridgeRules(*config)
 	if err != nil {
 		return err
 	}
+	a.settings.config, a.settings.rules = *config, rules
 	a.publisher = bridge.NewPublisher(bridge.PublisherConfig{
 		NodeName: config.Node.Name,
 		Rules:    rules,
@@ -42,49 +42,46 @@ func (a *Agent) openBridge() error {
 		},
 		Logger: a.log,
 	})
-	for _, want := range config.Attachments {
-		if _, err := a.attacher.Attach(spec(want)); err != nil {
-			return err
-		}
-	}
+	a.wanted = &wantedSet{attacher: a.attacher, dir: a.store.Dir(), links: configs.NewLinkRule(config.Control.LinkDirs), log: a.log}
+	a.wanted.setFile(config.Attachments, config.Place)
+	a.wanted.load()
 	return nil
 }
 
 // bridgeRules turns the rules of the configuration into those of the bridge.
-func bridgeRules(rules []configs.Rule, labels map[string]string) ([]bridge.Rule, error) {
+func bridgeRules(config configs.Config) ([]bridge.Rule, error) {
 	levels := map[string]line.Drive{"": line.DriveUnchanged, "on": line.DriveOn, "off": line.DriveOff}
 	busy := map[string]bridge.Busy{"": bridge.BusyKick, "kick": bridge.BusyKick, "refuse": bridge.BusyRefuse}
 	var all []bridge.Rule
-	for i, r := range rules {
+	for i, r := range config.Devices.Rules {
+		place := config.Place(fmt.Sprintf("devices.rules[%d]", i))
 		rule := bridge.Rule{
 			Match: bridge.Match{
 				VID: r.Match.VID, PID: r.Match.PID, Serial: r.Match.Serial, Interface: r.Match.Interface,
 				Port: r.Match.Port, Path: r.Match.Path,
 			},
-			Name: r.Name, DTR: levels[r.DTR], RTS: levels[r.RTS], Busy: busy[r.Busy], Hold: r.Hold, Labels: labels,
+			Name: r.Name, DTR: levels[r.DTR], RTS: levels[r.RTS], Busy: busy[r.Busy], Hold: r.Hold, Labels: config.Node.Labels,
 		}
 		if r.Line != "" {
 			settings, err := line.Parse(r.Line)
 			if err != nil {
-				return nil, fmt.Errorf("read devices.rules[%d].line: %w", i, err)
+				return nil, fmt.Errorf("%s.line: %w", place, err)
 			}
 			rule.Line = settings
 		}
+		for _, word := range r.Allow {
+			id, err := config.Cluster.Member(word)
+			if err != nil {
+				return nil, fmt.Errorf("%s.allow: %w", place, err)
+			}
+			rule.Allow = append(rule.Allow, id)
+		}
 		if err := rule.Check(); err != nil {
-			return nil, fmt.Errorf("read devices.rules[%d]: %w", i, err)
+			return nil, fmt.Errorf("%s: %w", place, err)
 		}
 		all = append(all, rule)
 	}
 	return all, nil
-}
-
-// spec turns an attachment of the configuration into one of the bridge.
-func spec(want configs.Attachment) bridge.Spec {
-	s := bridge.Spec{Device: want.Device, TCP: want.TCP}
-	if want.PTY.Link != "" {
-		s.PTY = &bridge.PTYSpec{Link: want.PTY.Link, Mode: fs.FileMode(want.PTY.Mode), Group: want.PTY.Group}
-	}
-	return s
 }
 
 // publishDevices tells the cluster what this node has.

@@ -4,9 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +14,6 @@ import (
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/control"
 	"github.com/serialspan/serialspan/mesh"
-	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
 
@@ -44,36 +41,6 @@ func (a *Agent) Status() client.Status {
 		},
 		Problems: a.problems(s),
 	}
-}
-
-// problems are what a person should know of, the worst first.
-func (a *Agent) problems(s mesh.Status) []string {
-	var all []string
-	if s.Twin {
-		all = append(all, "identity "+s.ID.Short()+": another machine runs with it; remove the copied state directory there or here")
-	}
-	for _, j := range a.mesh.Joins() {
-		if j.Err != nil {
-			all = append(all, j.Err.Error())
-		}
-	}
-	if err := a.store.EpochError; err != nil {
-		all = append(all, "state directory: "+err.Error())
-	}
-	for _, source := range s.JunkSources[:min(len(s.JunkSources), 3)] {
-		all = append(all, fmt.Sprintf("join messages from %s: %d did not open; a node there may have another secret (compare `serialspan secret id`)", source.Source, source.Count))
-	}
-	names := make(map[string]identity.NodeID)
-	for _, m := range a.mesh.Members() {
-		if m.State != mesh.Alive {
-			continue
-		}
-		if other, taken := names[m.Name]; taken {
-			all = append(all, fmt.Sprintf("node name %q: both %s and %s have it; set node.name on one", m.Name, other.Short(), m.ID.Short()))
-		}
-		names[m.Name] = m.ID
-	}
-	return all
 }
 
 // Nodes implements control.Agent.
@@ -122,11 +89,7 @@ func device(s registry.Status) client.Device {
 
 // Attachments implements control.Agent.
 func (a *Agent) Attachments() []client.Attachment {
-	var all []client.Attachment
-	for _, s := range a.attacher.Statuses() {
-		all = append(all, attachment(s))
-	}
-	return all
+	return a.wanted.list()
 }
 
 func attachment(s bridge.Status) client.Attachment {
@@ -170,6 +133,9 @@ func (a *Agent) Sessions() []client.Session {
 	return all
 }
 
+// Watch implements control.Agent.
+func (a *Agent) Watch() (signals <-chan struct{}, stop func()) { return a.changes.watch() }
+
 // Resolve implements control.Agent.
 func (a *Agent) Resolve(name string) (client.Resolution, error) {
 	status, err := a.registry.Resolve(a.now(), name)
@@ -180,16 +146,9 @@ func (a *Agent) Resolve(name string) (client.Resolution, error) {
 }
 
 // Attach implements control.Agent.
-func (a *Agent) Attach(_ context.Context, request client.AttachRequest) (client.Attachment, error) {
-	s := bridge.Spec{Device: request.Device, TCP: request.TCP, Take: take(request.Take)}
-	if p := request.PTY; p != nil {
-		s.PTY = &bridge.PTYSpec{Link: p.Link, Mode: fs.FileMode(p.Mode), Group: p.Group}
-	}
-	status, err := a.attacher.Attach(s)
-	if err != nil {
-		return client.Attachment{}, controlError(err)
-	}
-	return attachment(status), nil
+func (a *Agent) Attach(ctx context.Context, request client.AttachRequest) (client.Attachment, error) {
+	defer a.changes.tell()
+	return a.wanted.attach(ctx, request, control.Caller(ctx))
 }
 
 func take(t client.Take) bridge.Take {
@@ -200,7 +159,8 @@ func take(t client.Take) bridge.Take {
 
 // Detach implements control.Agent.
 func (a *Agent) Detach(_ context.Context, id string) error {
-	return controlError(a.attacher.Detach(id))
+	defer a.changes.tell()
+	return controlError(a.wanted.detach(id))
 }
 
 // Console implements control.Agent.

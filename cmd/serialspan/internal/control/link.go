@@ -1,36 +1,33 @@
 package control
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/configs"
 )
 
-// linkRule says where the agent makes links for whom: an agent of root could
-// otherwise be talked into writing anywhere.
-type linkRule struct {
-	agent int // user ID of this process
-	dirs  []string
-}
-
-func newLinkRule(dirs []string) linkRule { return linkRule{agent: os.Geteuid(), dirs: dirs} }
-
-// check refuses a link that caller, a user ID, may not ask for.
-func (l linkRule) check(caller int, pty *client.PTYSpec) error {
-	if pty == nil || l.agent != 0 || caller == 0 {
+// checkPTY refuses a PTY that the caller may not ask for. An agent that is not
+// root's can do no more than its user, so only root's is asked what it must
+// not be talked into: links outside of control.link_dirs and of the caller's
+// own directories, and terminals for groups that the caller is not in.
+func checkPTY(links configs.LinkRule, who caller, pty *client.PTYSpec) error {
+	if pty == nil {
 		return nil
 	}
-	link := filepath.Clean(pty.Link)
-	for _, dir := range l.dirs {
-		if strings.HasPrefix(link, filepath.Clean(dir)+"/") {
-			return nil
-		}
+	if err := links.Check(who.uid, pty.Link); err != nil {
+		text, next, _ := strings.Cut(err.Error(), "; ")
+		return client.Errorf(client.Refused, next, "make link: %s", text)
 	}
-	if info, err := os.Stat(filepath.Dir(link)); err == nil && caller >= 0 && ownerOf(info) == caller {
+	if links.Agent != 0 || who.uid == 0 || pty.Group == "" {
 		return nil
 	}
-	return client.Errorf(client.Refused, "use a directory of yours, or one of control.link_dirs: "+strings.Join(l.dirs, ", "),
-		"make link %q: its directory does not belong to user %d", pty.Link, caller)
+	gid, err := groupID(pty.Group)
+	if err != nil {
+		return client.Errorf(client.Invalid, "name a group that exists", "make PTY: group %q is not known", pty.Group)
+	}
+	if !who.in(gid) {
+		return client.Errorf(client.Refused, "name a group of yours; id(1) lists them", "make PTY for group %q: user %d is not in it", pty.Group, who.uid)
+	}
+	return nil
 }

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/configs"
 )
 
 // Agent is what the server needs of an agent. Methods may be called at once
@@ -24,11 +26,15 @@ type Agent interface {
 	Devices() []client.Device
 	Attachments() []client.Attachment
 	Sessions() []client.Session
+	// Watch returns a channel that signals that one of the above may have
+	// changed, and a function that ends it. What only grows, such as numbers
+	// of bytes, need not be signalled.
+	Watch() (changes <-chan struct{}, stop func())
 	// Resolve says which device NAME or NAME@NODE means now.
 	Resolve(name string) (client.Resolution, error)
 	// Attach makes an attachment; the request has been checked as far as it
 	// can be without knowing devices. It returns when the PTY or listener is
-	// there, without waiting for the device.
+	// there, without waiting for the device. Caller(ctx) is who asks.
 	Attach(ctx context.Context, request client.AttachRequest) (client.Attachment, error)
 	// Detach removes the attachment with this ID.
 	Detach(ctx context.Context, id string) error
@@ -44,6 +50,10 @@ type Config struct {
 	Agent Agent
 	// Socket is the path of the socket; default client.DefaultSocket().
 	Socket string
+	// Mode is the permissions of the socket; default 0660.
+	Mode fs.FileMode
+	// Group is the group of the socket, name or number; default the agent's.
+	Group string
 	// LinkDirs are where an agent of root makes links for other users;
 	// default none.
 	LinkDirs []string
@@ -66,7 +76,7 @@ const (
 type server struct {
 	config   Config
 	logger   *slog.Logger
-	links    linkRule
+	links    configs.LinkRule
 	consoles consoles
 }
 
@@ -78,7 +88,7 @@ func newServer(config Config) *server {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &server{config: config, logger: logger, links: newLinkRule(config.LinkDirs)}
+	return &server{config: config, logger: logger, links: configs.NewLinkRule(config.LinkDirs)}
 }
 
 // Run makes the socket and serves it until ctx ends; then it ends the consoles
@@ -86,7 +96,7 @@ func newServer(config Config) *server {
 func Run(ctx context.Context, config Config) error { return newServer(config).run(ctx) }
 
 func (s *server) run(ctx context.Context) error {
-	listener, err := listen(s.config.Socket)
+	listener, err := listen(s.config.Socket, s.config.Mode, s.config.Group)
 	if err != nil {
 		return err
 	}
@@ -124,26 +134,33 @@ func (s *server) run(ctx context.Context) error {
 func (s *server) handler(ctx context.Context) http.Handler {
 	mux := http.NewServeMux()
 	agent := s.config.Agent
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
-		status := agent.Status()
-		if status.Counters == nil {
-			status.Counters = map[string]uint64{}
-		}
-		status.Problems = filled(status.Problems)
-		answer(w, client.StatusAnswer{API: client.Version, Status: status})
-	})
-	mux.HandleFunc("GET /v1/nodes", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, client.NodesAnswer{API: client.Version, Nodes: filled(agent.Nodes())})
-	})
-	mux.HandleFunc("GET /v1/devices", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, client.DevicesAnswer{API: client.Version, Devices: filled(agent.Devices())})
-	})
-	mux.HandleFunc("GET /v1/attachments", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, client.AttachmentsAnswer{API: client.Version, Attachments: filled(agent.Attachments())})
-	})
-	mux.HandleFunc("GET /v1/sessions", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, client.SessionsAnswer{API: client.Version, Sessions: filled(agent.Sessions())})
-	})
+	for list, get := range map[client.List]func() any{
+		client.ListStatus: func() any {
+			status := agent.Status()
+			if status.Counters == nil {
+				status.Counters = map[string]uint64{}
+			}
+			status.Problems = filled(status.Problems)
+			return client.StatusAnswer{API: client.Version, Status: status}
+		},
+		client.ListNodes:   func() any { return client.NodesAnswer{API: client.Version, Nodes: filled(agent.Nodes())} },
+		client.ListDevices: func() any { return client.DevicesAnswer{API: client.Version, Devices: filled(agent.Devices())} },
+		client.ListAttachments: func() any {
+			return client.AttachmentsAnswer{API: client.Version, Attachments: filled(agent.Attachments())}
+		},
+		client.ListSessions: func() any { return client.SessionsAnswer{API: client.Version, Sessions: filled(agent.Sessions())} },
+	} {
+		mux.HandleFunc("GET /v1/"+string(list), func(w http.ResponseWriter, r *http.Request) {
+			switch r.URL.Query().Get("watch") {
+			case "", "0":
+				answer(w, get())
+			case "1":
+				s.watch(w, r, get)
+			default:
+				refuse(w, client.Errorf(client.Invalid, "write ?watch=1", "list %s: watch is neither 0 nor 1", list))
+			}
+		})
+	}
 	mux.HandleFunc("GET /v1/resolve", s.resolve)
 	mux.HandleFunc("POST /v1/attachments", s.attach)
 	mux.HandleFunc("DELETE /v1/attachments/{id}", s.detach)
@@ -191,7 +208,7 @@ func (s *server) attach(w http.ResponseWriter, r *http.Request) {
 		refuse(w, client.Errorf(client.Invalid, "", "read attach request: %v", err))
 		return
 	}
-	if err := errors.Join(checkAttach(request), s.links.check(callerOf(r.Context()), request.PTY)); err != nil {
+	if err := errors.Join(checkAttach(request), checkPTY(s.links, callerOf(r.Context()), request.PTY)); err != nil {
 		refuse(w, err)
 		return
 	}

@@ -99,6 +99,7 @@ func TestGolden(t *testing.T) {
 		{"resolve", "GET", "/v1/resolve?name=garage-zwave@garage", "", 200},
 		{"resolve-none", "GET", "/v1/resolve?name=x", "", 404},
 		{"resolve-nothing", "GET", "/v1/resolve", "", 400},
+		{"watch-nonsense", "GET", "/v1/nodes?watch=yes", "", 400},
 		{"unknown", "GET", "/v2/status", "", 400},
 		{"console-plain", "POST", "/v1/console?device=x", "", 400},
 		{"console-why", "GET", "/v1/console/77", "", 200},
@@ -253,5 +254,32 @@ func TestRefusesStrangeBodies(t *testing.T) {
 		if err != nil || response.StatusCode != http.StatusBadRequest || answer.Error == nil || answer.API != client.Version {
 			t.Errorf("%s: status %d, %+v, %v", name, response.StatusCode, answer, err)
 		}
+	}
+}
+
+// TestWatchEnds: a watch does not keep the server from stopping, and its client
+// learns why.
+func TestWatchEnds(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "agent.sock")
+	stop := run(t, control.Config{Agent: newAgent(), Socket: socket})
+	told := make(chan string, 10)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- client.New(client.Config{Socket: socket}).Watch(t.Context(), client.ListStatus, func(answer []byte) error {
+			told <- string(answer)
+			return nil
+		})
+	}()
+	if first := <-told; !strings.HasPrefix(first, `{"api":"serialspan/v1","version":"1.2.3",`) {
+		t.Errorf("told %s", first)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, client.Stopping) {
+		t.Errorf("have %v", err)
+	}
+	if len(told) > 0 {
+		t.Errorf("told without a change: %s", <-told)
 	}
 }

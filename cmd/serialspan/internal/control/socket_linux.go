@@ -1,21 +1,24 @@
 package control
 
 import (
-	"context"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // maxSocketPath is what sun_path of unix(7) holds besides its final zero.
 const maxSocketPath = 107
+
+// defaultMode is for the agent's user and group.
+const defaultMode fs.FileMode = 0o660
 
 // dialTimeout bounds the question whether another agent still answers.
 const dialTimeout = time.Second
@@ -29,7 +32,7 @@ type socketListener struct {
 
 // listen makes the control socket. A socket that nobody answers on is
 // replaced, one with an agent behind it refused, and so is anything else.
-func listen(path string) (*socketListener, error) {
+func listen(path string, mode fs.FileMode, group string) (*socketListener, error) {
 	fail := func(err error) (*socketListener, error) {
 		return nil, fmt.Errorf("make control socket %q: %w", path, err)
 	}
@@ -38,7 +41,11 @@ func listen(path string) (*socketListener, error) {
 	if len(temporary) > maxSocketPath {
 		return fail(fmt.Errorf("%d bytes with a suffix, the kernel takes %d; set control.socket to a shorter path", len(temporary), maxSocketPath))
 	}
-	if err := makeSocketDir(filepath.Dir(path)); err != nil {
+	gid, err := groupID(group)
+	if err != nil {
+		return fail(err)
+	}
+	if err := makeSocketDir(filepath.Dir(path), gid); err != nil {
 		return fail(err)
 	}
 	if err := clearStale(path); err != nil {
@@ -53,8 +60,13 @@ func listen(path string) (*socketListener, error) {
 	}
 	listener.SetUnlinkOnClose(false)
 	info, err := os.Lstat(temporary)
+	if err == nil && gid >= 0 {
+		if err = os.Chown(temporary, -1, gid); err != nil {
+			err = fmt.Errorf("%w; set control.group to a group of the agent's user", err)
+		}
+	}
 	if err == nil {
-		err = os.Chmod(temporary, 0o660)
+		err = os.Chmod(temporary, cmp.Or(mode, defaultMode))
 	}
 	if err == nil {
 		err = os.Rename(temporary, path)
@@ -75,15 +87,38 @@ func (l *socketListener) remove() {
 	}
 }
 
+// groupID returns the number of control.group, -1 for none.
+func groupID(group string) (int, error) {
+	if group == "" {
+		return -1, nil
+	}
+	if n, err := strconv.Atoi(group); err == nil && n >= 0 {
+		return n, nil
+	}
+	found, err := user.LookupGroup(group)
+	if err != nil {
+		return 0, fmt.Errorf("group %q is not known; create it, or set control.group to another", group)
+	}
+	return strconv.Atoi(found.Gid)
+}
+
 // makeSocketDir makes the directory: for everybody to enter if root's, else
-// for the user alone. Below /tmp another user could have made it before us.
-func makeSocketDir(dir string) error {
+// for the user alone and the group gid. Below /tmp another user could have
+// made it before us.
+func makeSocketDir(dir string, gid int) error {
 	mode := fs.FileMode(0o700)
 	if os.Geteuid() == 0 {
 		mode = 0o755
 	}
+	_, err := os.Stat(dir)
+	made := errors.Is(err, fs.ErrNotExist)
 	if err := os.MkdirAll(dir, mode); err != nil {
 		return err
+	}
+	if made && mode == 0o700 && gid >= 0 {
+		if err := errors.Join(os.Chown(dir, -1, gid), os.Chmod(dir, 0o710)); err != nil {
+			return fmt.Errorf("%w; set control.group to a group of the agent's user", err)
+		}
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -120,32 +155,6 @@ func clearStale(path string) error {
 func ownerOf(info fs.FileInfo) int {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int(stat.Uid)
-	}
-	return -1
-}
-
-type callerKey struct{}
-
-// withCaller keeps the user ID of the process at the other end (SO_PEERCRED)
-// in the context of its requests.
-func withCaller(ctx context.Context, conn net.Conn) context.Context {
-	uid := -1
-	if unixConn, ok := conn.(*net.UnixConn); ok {
-		if rawConn, err := unixConn.SyscallConn(); err == nil {
-			rawConn.Control(func(fd uintptr) {
-				if credentials, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-					uid = int(credentials.Uid)
-				}
-			})
-		}
-	}
-	return context.WithValue(ctx, callerKey{}, uid)
-}
-
-// callerOf returns the caller's user ID, -1 if it is not known.
-func callerOf(ctx context.Context) int {
-	if uid, ok := ctx.Value(callerKey{}).(int); ok {
-		return uid
 	}
 	return -1
 }

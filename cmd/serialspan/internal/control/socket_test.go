@@ -7,7 +7,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/serialspan/serialspan/bridge/client"
@@ -27,6 +29,27 @@ func TestSocketMode(t *testing.T) {
 	}
 	if err != nil || info.Mode().Perm() != want {
 		t.Errorf("directory: %v, want %v, %v", info.Mode(), want, err)
+	}
+}
+
+func TestSocketModeAndGroup(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "run", "agent.sock")
+	run(t, control.Config{Agent: newAgent(), Socket: socket, Mode: 0o606, Group: strconv.Itoa(os.Getegid())})
+	info, err := os.Stat(socket)
+	if err != nil || info.Mode().Perm() != 0o606 {
+		t.Errorf("socket: %v, %v", info.Mode(), err)
+	}
+	if os.Geteuid() == 0 {
+		socket := filepath.Join(t.TempDir(), "agent.sock")
+		run(t, control.Config{Agent: newAgent(), Socket: socket, Group: "12345"})
+		info, err := os.Stat(socket)
+		if err != nil || info.Sys().(*syscall.Stat_t).Gid != 12345 {
+			t.Errorf("socket: %+v, %v", info.Sys(), err)
+		}
+	}
+	err = control.Run(context.Background(), control.Config{Agent: newAgent(), Socket: filepath.Join(t.TempDir(), "s"), Group: "no-such-group"})
+	if err == nil || !strings.Contains(err.Error(), `group "no-such-group" is not known; create it, or set control.group to another`) {
+		t.Errorf("have %v", err)
 	}
 }
 

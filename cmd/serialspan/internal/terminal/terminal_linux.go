@@ -26,21 +26,20 @@ func Is(v any) bool {
 	}) == nil
 }
 
-// Width returns the columns of the terminal v, 0 if it is none.
-func Width(v any) int {
+// Size returns the columns and rows of the terminal v, 0 and 0 if it is none.
+func Size(v any) (columns, rows int) {
 	f, ok := v.(*os.File)
 	if !ok {
-		return 0
+		return 0, 0
 	}
-	columns := 0
 	control(f, func(fd int) error {
 		size, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
 		if err == nil {
-			columns = int(size.Col)
+			columns, rows = int(size.Col), int(size.Row)
 		}
 		return err
 	})
-	return columns
+	return columns, rows
 }
 
 // control calls do with the descriptor of f. Unlike f.Fd it leaves a

@@ -20,11 +20,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestIs(t *testing.T) {
 	_, program := terminaltest.Open(t)
 	terminaltest.Resize(t, program, 93)
-	if !terminal.Is(program) || terminal.Width(program) != 93 {
-		t.Errorf("a terminal: %v, %d columns", terminal.Is(program), terminal.Width(program))
+	if columns, rows := terminal.Size(program); !terminal.Is(program) || columns != 93 || rows != 24 {
+		t.Errorf("a terminal: %v, %d columns, %d rows", terminal.Is(program), columns, rows)
 	}
 	for _, other := range []any{&bytes.Buffer{}, nil} {
-		if terminal.Is(other) || terminal.Width(other) != 0 {
+		if columns, rows := terminal.Size(other); terminal.Is(other) || columns != 0 || rows != 0 {
 			t.Errorf("%T is a terminal", other)
 		}
 	}

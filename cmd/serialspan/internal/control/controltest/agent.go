@@ -27,6 +27,7 @@ type Agent struct {
 	attachments []client.Attachment
 	requests    []client.AttachRequest
 	made        int
+	watchers    map[chan struct{}]bool
 }
 
 // ID returns a NodeID that is the same in every run.
@@ -39,6 +40,28 @@ func (a *Agent) AddDevice(device client.Device) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.devices = append(a.devices, device)
+	for c := range a.watchers {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Watch signals what AddDevice adds.
+func (a *Agent) Watch() (changes <-chan struct{}, stop func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := make(chan struct{}, 1)
+	if a.watchers == nil {
+		a.watchers = map[chan struct{}]bool{}
+	}
+	a.watchers[c] = true
+	return c, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.watchers, c)
+	}
 }
 
 // Requests returns what Attach was asked for so far.

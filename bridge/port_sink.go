@@ -1,0 +1,144 @@
+package bridge
+
+import (
+	"context"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/session"
+)
+
+// drainTimeout bounds how long line settings wait for the bytes before them:
+// what the tty layer keeps (4 KiB) at 9600 bit/s. Flow control may hold them
+// for ever.
+const drainTimeout = 5 * time.Second
+
+// portSink is a device's port as the local side of one session. It outlives
+// ports: without one, bytes wait and settings are remembered.
+type portSink struct {
+	device *device
+	lease  *lease
+	until  expiry
+}
+
+// TryWrite never fails: a port that does is taken out of the slot.
+func (s *portSink) TryWrite(p []byte) (int, error) {
+	if s.lease.readOnly {
+		return len(p), nil // a peer that does not keep to its OPEN
+	}
+	return s.device.slot.tryWrite(s.lease, p), nil
+}
+
+func (s *portSink) Write(p []byte) (int, error) {
+	if s.lease.readOnly {
+		return len(p), nil
+	}
+	n, err := s.device.slot.write(s.lease, p, &s.until)
+	if s.lease.link.out.waiting() == 0 {
+		s.device.slot.leave(s.lease)
+	}
+	return n, err
+}
+
+func (s *portSink) SetWriteDeadline(t time.Time) error {
+	s.device.slot.setDeadline(s.lease, &s.until, t)
+	return nil
+}
+
+func (s *portSink) apply(ctx context.Context, c session.Control) {
+	d := s.device
+	if c.Kind == session.KindGap {
+		d.log.Warn("consumer lost bytes for the device", "node", s.lease.peer, "lost", c.Lost, "unknown", c.Unknown)
+		d.countLost(s.lease, c.Lost)
+		return
+	}
+	if s.lease.readOnly {
+		return
+	}
+	switch c.Kind {
+	case session.KindLine:
+		s.applyLine(ctx, c.Line)
+	case session.KindModem, session.KindBreak, session.KindReset:
+		steps, err := d.stepsOf(c)
+		if err == nil {
+			s.drain(ctx)
+			err = d.signal(ctx, steps, s.lease)
+		}
+		if err != nil {
+			d.log.Warn("signal not given", "node", s.lease.peer, "err", err)
+			d.look()
+			d.mu.Lock()
+			on, known := d.modem, d.modems
+			d.mu.Unlock()
+			failed := session.Control{Kind: session.KindFailed, Text: clip(err.Error())}
+			if known {
+				failed.Mask, failed.Bits = uint64(line.ModemOutputs), uint64(on&line.ModemOutputs)
+			}
+			s.lease.link.offerControl(failed)
+		}
+	}
+}
+
+func (s *portSink) applyLine(ctx context.Context, text string) {
+	d := s.device
+	wanted, err := line.Parse(text)
+	if err == nil && wanted == d.lineInForce() {
+		return
+	}
+	if err == nil {
+		s.drain(ctx)
+		err = d.setLine(wanted)
+	}
+	now := d.lineInForce()
+	failed := session.Control{Kind: session.KindFailed, Line: now.String()}
+	if err != nil {
+		d.log.Warn("line settings not applied", "line", text, "err", err)
+		failed.Text = clip(err.Error())
+	}
+	if now != wanted {
+		s.lease.link.offerControl(failed)
+	}
+	d.mu.Lock()
+	leases := d.leases
+	d.mu.Unlock()
+	for _, l := range leases {
+		if l != s.lease {
+			l.link.offerControl(session.Control{Kind: session.KindFailed, Line: now.String(), Text: "set by " + d.publisher.config.NameOf(s.lease.peer)})
+		}
+	}
+	signal(d.publisher.dirty)
+}
+
+// drain lets what was written before leave the driver.
+func (s *portSink) drain(ctx context.Context) {
+	port := s.device.slot.current()
+	if port == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, drainTimeout)
+	defer cancel()
+	if err := port.Drain(ctx); err != nil {
+		s.device.log.Debug("bytes not sent before a change of the line", "err", err)
+	}
+}
+
+func (s *portSink) purge(bits uint64) {
+	port := s.device.slot.current()
+	if s.lease.readOnly || port == nil {
+		return
+	}
+	if bits&session.PurgeReceive != 0 {
+		_ = port.PurgeInput() // a tty that cannot is a PTY: nothing to purge
+	}
+	if bits&session.PurgeTransmit != 0 {
+		_ = port.PurgeOutput()
+		s.device.slot.leave(s.lease)
+	}
+}
+
+// waiting is how many bytes are queued.
+func (o *outlet) waiting() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.bytes) - o.head
+}

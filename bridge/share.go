@@ -1,0 +1,189 @@
+package bridge
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/serialspan/serialspan/bridge/session"
+)
+
+// split sorts leases into those that may write and those that read along.
+func split(leases []*lease) (writers, readers []*lease) {
+	for _, l := range leases {
+		if l.readOnly {
+			readers = append(readers, l)
+		} else {
+			writers = append(writers, l)
+		}
+	}
+	return writers, readers
+}
+
+// hand gives what the device sent to all who use it. The only writer of a
+// device that is not shared makes the device wait when it does not read: back
+// pressure before loss. Any other that does not read makes nobody wait; what
+// does not fit into its window is a counted gap for it.
+func (d *device) hand(p []byte) {
+	d.mu.Lock()
+	leases, shared := d.leases, d.want.rule.Busy == BusyShare
+	d.mu.Unlock()
+	for _, l := range leases {
+		if l.readOnly || shared {
+			d.offer(l, p)
+		} else {
+			_, _ = l.link.send(p) // a session that just ended takes less
+		}
+	}
+}
+
+// offer gives l what fits, and what it missed before as a gap. Only the reader
+// of the port calls it.
+func (d *device) offer(l *lease, p []byte) {
+	if l.missed > 0 {
+		// Not byte by byte: one gap, then a piece worth having.
+		if l.link.room() < d.publisher.config.Window/4 ||
+			!l.link.offerControl(session.Control{Kind: session.KindGap, Lost: l.missed}) {
+			l.missed += uint64(len(p))
+			return
+		}
+		d.countLost(l, l.missed)
+		d.log.Warn("consumer does not read, bytes of the device were dropped for it", "session", l.link.id, "node", l.peer, "lost", l.missed)
+		l.missed = 0
+	}
+	l.missed += uint64(len(p) - l.link.offer(p))
+}
+
+func (d *device) countLost(l *lease, n uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.gaps++
+	l.lost += n
+}
+
+// tellReopened tells those who had the device when its port was lost what may
+// be missing: of what it sent nobody knows, of what was sent to it up to so
+// many bytes. Only the reader of the port calls it, before it reads.
+func (d *device) tellReopened() {
+	doubt := d.slot.doubt()
+	d.mu.Lock()
+	opens, leases, shared := d.opens, d.leases, d.want.rule.Busy == BusyShare
+	d.mu.Unlock()
+	for _, l := range leases {
+		if l.opens == opens {
+			continue
+		}
+		l.opens = opens
+		controls := []session.Control{{Kind: session.KindGap, Unknown: true}}
+		if doubt > 0 && !l.readOnly {
+			controls = append(controls, session.Control{Kind: session.KindLoss, Lost: doubt})
+		}
+		d.countLost(l, doubt)
+		controls = append(controls, session.Control{Kind: session.KindPort, Bits: session.PortOpen})
+		for _, c := range controls {
+			if l.readOnly || shared {
+				l.link.offerControl(c)
+			} else {
+				_ = l.link.control(c) // a session that just ended takes none
+			}
+		}
+		d.log.Warn("device is back, its session goes on", "session", l.link.id, "node", l.peer, "lost", doubt, "unknown", true)
+	}
+}
+
+// tellUsers tells all who use the device who else does, if anybody does or did.
+func (d *device) tellUsers() {
+	d.telling.Lock()
+	defer d.telling.Unlock()
+	d.mu.Lock()
+	leases := d.leases
+	d.mu.Unlock()
+	for _, l := range leases {
+		var others []string
+		for _, o := range leases {
+			if o == l {
+				continue
+			}
+			name := d.publisher.config.NameOf(o.peer)
+			if o.readOnly {
+				name += " (reads along)"
+			}
+			others = append(others, name)
+		}
+		text := clip(strings.Join(others, ", "))
+		if l.others != text {
+			l.others = text
+			l.link.offerControl(session.Control{Kind: session.KindUsers, Text: text})
+		}
+	}
+}
+
+// join adds l to those who use the device. The gate is held.
+func (d *device) join(l *lease) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l.opens = d.opens
+	d.leases = append(slices.Clone(d.leases), l)
+	d.wakeLocked()
+}
+
+// part removes l from those who use the device, or the first if l is nil, and
+// returns it; nil if it is not among them.
+func (d *device) part(l *lease) *lease {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	at := slices.IndexFunc(d.leases, func(o *lease) bool { return l == nil || o == l })
+	if at < 0 {
+		return nil
+	}
+	l = d.leases[at]
+	d.leases = slices.Delete(slices.Clone(d.leases), at, at+1)
+	if l.over != nil {
+		close(l.over)
+		l.over = nil
+	}
+	d.wakeLocked()
+	return l
+}
+
+// wakeLocked wakes who waits for leases to come or go. mu is held.
+func (d *device) wakeLocked() {
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+// offer takes what fits of p, writes it to the stream on another goroutine,
+// and returns how much that was. It never blocks.
+func (l *link) offer(p []byte) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return len(p)
+	}
+	n := l.end.Write(l.now(), p)
+	l.stats.sent += uint64(n)
+	if n > 0 {
+		l.kickLocked()
+	}
+	return n
+}
+
+// offerControl is offer for a control; it reports whether there was room.
+func (l *link) offerControl(c session.Control) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return true
+	}
+	ok, err := l.end.Control(c)
+	if ok {
+		l.kickLocked()
+	}
+	return ok || err != nil
+}
+
+// room is how many bytes offer takes now.
+func (l *link) room() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end.Room()
+}

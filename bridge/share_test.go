@@ -1,0 +1,239 @@
+package bridge_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/registry"
+)
+
+func busy(b bridge.Busy) bridge.PublisherConfig {
+	return bridge.PublisherConfig{Rules: []bridge.Rule{{Match: bridge.Match{VID: "0658"}, Busy: b}}}
+}
+
+// as opens garage-zwave for a node.
+func (w *world) as(n byte) *peer {
+	w.t.Helper()
+	synctest.Wait()
+	p, err := w.tryOwner(identity.NodeID{n}, session.Open{Device: "garage-zwave", Take: session.TakeNormal})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return p
+}
+
+func last(all []session.Control) string {
+	if len(all) == 0 {
+		return "nothing"
+	}
+	return all[len(all)-1].Text
+}
+
+// TestShare: all hear the device, each is told of the others, and what one of
+// them writes at once stays together though the device is slow.
+func TestShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, busy(bridge.BusyShare), zwave)
+		defer w.close()
+		one, two := w.as(1), w.as(2)
+		short := func(n byte) string { return identity.NodeID{n}.Short() }
+		synctest.Wait()
+		if have := last(one.told(session.KindUsers)); have != short(2) {
+			t.Errorf("the first was told of %q", have)
+		}
+		if have := last(two.told(session.KindUsers)); have != short(1) {
+			t.Errorf("the second was told of %q", have)
+		}
+		if d := w.device("garage-zwave"); d.State != registry.StateInUse || d.User != (identity.NodeID{1}) || d.Detail != "shared by 2" {
+			t.Errorf("%v by %v, %q", d.State, d.User, d.Detail)
+		}
+		port := w.port(zwave.Path)
+		var want []string
+		for i := range 20 {
+			for n, p := range []*peer{one, two} {
+				text := fmt.Sprintf("<%d.%d %s>", n, i, strings.Repeat("x", 1000+100*i))
+				want = append(want, text)
+				p.write([]byte(text))
+			}
+		}
+		total := len(strings.Join(want, ""))
+		have, err := readExactly(readFunc(port.toDevice.read), total)
+		if err != nil {
+			t.Fatal(err)
+		}
+		writes := strings.SplitAfter(string(have), ">")
+		writes = writes[:len(writes)-1]
+		slices.Sort(writes)
+		slices.Sort(want)
+		if !slices.Equal(writes, want) {
+			t.Error("writes were cut")
+		}
+		if _, err := port.fromDevice.write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if one.got() != "hello" || two.got() != "hello" {
+			t.Errorf("got %q and %q", one.got(), two.got())
+		}
+		one.control(session.Control{Kind: session.KindLine, Line: "9600n81"})
+		synctest.Wait()
+		if all := two.told(session.KindFailed); len(all) != 1 || all[0].Line != "9600n81" || all[0].Text != "set by "+short(1) {
+			t.Errorf("the other was told %+v", all)
+		}
+		one.close()
+		synctest.Wait()
+		if have := last(two.told(session.KindUsers)); have != "" {
+			t.Errorf("alone, and told of %q", have)
+		}
+		two.close()
+	})
+}
+
+// TestShareSlow: who does not read loses what does not fit, knows how much, and
+// stops nobody.
+func TestShareSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := busy(bridge.BusyShare)
+		config.Window = 8192
+		w := newWorld(t, config, zwave)
+		defer w.close()
+		slow, fast := w.as(1), w.as(2)
+		slow.mu.Lock()
+		slow.deaf = true
+		slow.mu.Unlock()
+		port := w.port(zwave.Path)
+		data := noise(1, 100000)
+		w.running.Go(func() {
+			for piece := range slices.Chunk(data, 1000) {
+				_, _ = port.fromDevice.write(piece)
+				time.Sleep(time.Millisecond) // a device is slower than the mesh
+			}
+		})
+		time.Sleep(time.Second)
+		if have := fast.got(); have != string(data) {
+			t.Errorf("the fast one got %d bytes of %d", len(have), len(data))
+		}
+		slow.mu.Lock()
+		slow.deaf = false
+		slow.end.Delivered(time.Since(slow.began), slow.end.Undelivered())
+		slow.mu.Unlock()
+		slow.flush(time.Second)
+		synctest.Wait()
+		if _, err := port.fromDevice.write([]byte("end")); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		have, gaps := slow.got(), slow.told(session.KindGap)
+		if !strings.HasSuffix(have, "end") || len(gaps) != 1 || len(have)-3+int(gaps[0].Lost) != len(data) {
+			t.Errorf("the slow one got %d bytes and was told of %+v", len(have), gaps)
+		}
+		for _, s := range w.publisher.Sessions() {
+			if wrong := s.Peer == (identity.NodeID{1}) && len(gaps) == 1 && s.Lost != gaps[0].Lost || s.Peer == (identity.NodeID{2}) && s.Lost != 0; wrong {
+				t.Errorf("%+v", s)
+			}
+		}
+		slow.close()
+		fast.close()
+	})
+}
+
+// TestShareTurn: a purge in the middle of a write lets the others go on.
+func TestShareTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, busy(bridge.BusyShare), zwave)
+		defer w.close()
+		one, two := w.as(1), w.as(2)
+		port := w.port(zwave.Path)
+		one.write(noise(1, 10000)) // more than the driver takes
+		synctest.Wait()
+		two.write([]byte("after"))
+		synctest.Wait()
+		one.control(session.Control{Kind: session.KindPurge, Bits: session.PurgeTransmit})
+		until := func(end string) {
+			t.Helper()
+			var all []byte
+			for !strings.HasSuffix(string(all), end) {
+				time.Sleep(time.Second)
+				if port.toDevice.len() == 0 {
+					t.Fatalf("the device got %d bytes without %q", len(all), end)
+				}
+				buf := make([]byte, 8192)
+				n, err := port.toDevice.read(buf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, buf[:n]...)
+			}
+		}
+		until("after")
+		one.write(noise(1, 10000))
+		synctest.Wait()
+		one.close() // in the middle of a write
+		two.write([]byte("again"))
+		until("again")
+		two.close()
+	})
+}
+
+// TestWait: those who come later get the device in the order of coming.
+func TestWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, busy(bridge.BusyWait), zwave)
+		defer w.close()
+		holder := w.as(1)
+		type answer struct {
+			n   byte
+			p   *peer
+			err error
+		}
+		answers := make(chan answer, 8)
+		ask := func(n byte) {
+			w.running.Go(func() {
+				// As a consumer does: the same session, again and again.
+				open := session.Open{Device: "garage-zwave", Take: session.TakeNormal, ID: session.ID{n}}
+				for {
+					p, err := w.tryOwner(identity.NodeID{n}, open)
+					if err != nil && errors.Is(err, session.CodeBusy) {
+						time.Sleep(time.Second)
+						continue
+					}
+					answers <- answer{n, p, err}
+					return
+				}
+			})
+		}
+		ask(2)
+		time.Sleep(time.Second)
+		ask(3)
+		time.Sleep(20 * time.Second)
+		for _, want := range []byte{2, 3} {
+			if d := w.device("garage-zwave"); d.State != registry.StateInUse {
+				t.Errorf("%v", d.State)
+			}
+			holder.close()
+			began := time.Now()
+			a := <-answers
+			if a.err != nil || a.n != want {
+				t.Fatalf("next is %d, %v; want %d", a.n, a.err, want)
+			}
+			if took := time.Since(began); took > 1100*time.Millisecond {
+				t.Errorf("waited %v after the release", took)
+			}
+			holder = a.p
+		}
+		if _, err := w.tryOwner(identity.NodeID{4}, session.Open{Device: "garage-zwave", Take: session.TakeForce}); err != nil {
+			t.Errorf("a person's wish: %v", err)
+		}
+		if err := <-holder.ended; !errors.Is(err, session.CodeKicked) {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,254 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/profile"
+	"github.com/serialspan/serialspan/bridge/session"
+)
+
+var (
+	// ErrNoSignals is wrapped when a port has no modem lines or break: a PTY.
+	ErrNoSignals = errors.New("the port has no DTR, RTS and break")
+	// ErrNoRecipe is wrapped when a device's profile has no reset recipe of
+	// that name.
+	ErrNoRecipe = errors.New("its profile has no such reset recipe")
+)
+
+// signaller is a Port with outputs that are no data. Port of this machine's
+// ttys has them; its errors unwrap to port.ErrNoModemLines where the tty does
+// not.
+type signaller interface {
+	// SetModem sets the outputs in the mask, all at one moment.
+	SetModem(mask, on line.ModemLines) error
+	// SetBreak begins (on) or ends (off) a break.
+	SetBreak(to line.Drive) error
+}
+
+// Capabilities of a device, as its registry entry and ACCEPT have them. Those
+// that begin with CapabilityReset go on with the name of a reset recipe.
+const (
+	CapabilityModem = "modem" // DTR, RTS and break can be set, and CTS, DSR, DCD and RI are told
+	CapabilityReset = "reset:"
+)
+
+// Limits of the registry and of ACCEPT.
+const (
+	maxCapabilities = 16
+	maxCapability   = 32
+)
+
+// note finds out what the port can do.
+func (d *device) note(open Port) {
+	var can []string
+	if m, ok := open.(interface {
+		Modem() (line.ModemLines, error)
+	}); ok {
+		if _, err := m.Modem(); err == nil {
+			can = append(can, CapabilityModem)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.want.profile.Recipes {
+		if word := CapabilityReset + r.Name; len(can) > 0 && len(can) < maxCapabilities && len(word) <= maxCapability {
+			can = append(can, word)
+		}
+	}
+	d.can = can
+}
+
+// Signal runs steps on the port of one of this node's devices, whether or not
+// somebody uses it: outputs change and the waits pass here, where the timing
+// holds. The last state of DTR and RTS also holds for the port after a replug.
+// It blocks for the sum of the waits; ctx ends it early, and then a break ends
+// too. It does not check who asks. Errors wrap session.CodeNotFound,
+// session.CodeGone, ErrNoSignals or profile.ErrProfile.
+func (p *Publisher) Signal(ctx context.Context, device string, steps []profile.Step) error {
+	d := p.device(device)
+	if d == nil {
+		return fmt.Errorf("signal device %q: %w", device, session.CodeNotFound)
+	}
+	if err := (profile.Recipe{Name: "signal", Steps: steps}).Check(); err != nil {
+		return fmt.Errorf("signal device %q: %w", device, err)
+	}
+	if err := d.signal(ctx, steps, nil); err != nil {
+		return fmt.Errorf("signal device %q: %w", device, err)
+	}
+	d.log.Info("signal given", "steps", len(steps))
+	return nil
+}
+
+// Reset runs a recipe of the device's profile, as Signal does. Its error may
+// also wrap ErrNoRecipe.
+func (p *Publisher) Reset(ctx context.Context, device, recipe string) error {
+	d := p.device(device)
+	if d == nil {
+		return fmt.Errorf("reset device %q: %w", device, session.CodeNotFound)
+	}
+	steps, err := d.recipe(recipe)
+	if err == nil {
+		err = d.signal(ctx, steps, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("reset device %q: %w", device, err)
+	}
+	d.log.Info("device reset", "recipe", recipe)
+	return nil
+}
+
+func (d *device) recipe(name string) ([]profile.Step, error) {
+	d.mu.Lock()
+	known := d.want.profile
+	d.mu.Unlock()
+	r, ok := known.Recipe(name)
+	if !ok {
+		return nil, fmt.Errorf("recipe %.64q: %w", name, ErrNoRecipe)
+	}
+	return r.Steps, nil
+}
+
+// maxBreak bounds a break that a consumer asks for.
+const maxBreak = 10 * time.Second
+
+// stepsOf returns what a control asks for.
+func (d *device) stepsOf(c session.Control) ([]profile.Step, error) {
+	switch c.Kind {
+	case session.KindModem:
+		var s profile.Step
+		s.DTR = drive(c, line.DTR)
+		s.RTS = drive(c, line.RTS)
+		return []profile.Step{s}, nil
+	case session.KindBreak:
+		if c.Millis == 0 && c.Bits != 0 {
+			return []profile.Step{{Break: line.DriveOn}}, nil
+		}
+		if c.Millis == 0 {
+			return []profile.Step{{Break: line.DriveOff}}, nil
+		}
+		length := min(time.Duration(min(c.Millis, uint64(maxBreak.Milliseconds())))*time.Millisecond, maxBreak)
+		return []profile.Step{{Break: line.DriveOn, Wait: length}, {Break: line.DriveOff}}, nil
+	case session.KindReset:
+		return d.recipe(c.Text)
+	}
+	return nil, nil
+}
+
+func drive(c session.Control, output line.ModemLines) line.Drive {
+	switch {
+	case c.Mask&uint64(output) == 0:
+		return line.DriveUnchanged
+	case c.Bits&uint64(output) != 0:
+		return line.DriveOn
+	}
+	return line.DriveOff
+}
+
+// signal runs steps on the port, one caller after another. Without a port the
+// outputs are remembered for the next one. A break that steps begin and do not
+// end lasts as long as the session of by, or ends with them if that is nil.
+func (d *device) signal(ctx context.Context, steps []profile.Step, by *lease) error {
+	select {
+	case d.signalling <- struct{}{}:
+		defer func() { <-d.signalling }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	open := d.slot.current()
+	to, ok := open.(signaller)
+	switch {
+	case open == nil:
+		d.remember(steps)
+		return session.CodeGone
+	case !ok:
+		return ErrNoSignals
+	}
+	before := open.Line()
+	breaking, rated := false, false
+	var err error
+	for _, s := range steps {
+		breaking = breaking && s.Break == line.DriveUnchanged || s.Break == line.DriveOn
+		rated = rated || s.Baud != 0
+		if err = step(ctx, open, to, s); err != nil {
+			break
+		}
+	}
+	if by != nil && err == nil {
+		by.breaking.Store(breaking)
+	} else if breaking {
+		err = errors.Join(err, to.SetBreak(line.DriveOff))
+	}
+	if rated {
+		err = errors.Join(err, open.SetLine(before))
+	}
+	if err == nil {
+		d.remember(steps)
+	}
+	signal(d.driven)
+	return sealed(err)
+}
+
+func step(ctx context.Context, open Port, to signaller, s profile.Step) error {
+	if s.Baud != 0 {
+		settings := open.Line()
+		settings.Baud = s.Baud
+		if err := open.SetLine(settings); err != nil {
+			return err
+		}
+	}
+	mask, on := outputs(s)
+	if mask != 0 {
+		if err := to.SetModem(mask, on); err != nil {
+			return err
+		}
+	}
+	if s.Break != line.DriveUnchanged {
+		if err := to.SetBreak(s.Break); err != nil {
+			return err
+		}
+	}
+	if s.Wait == 0 {
+		return nil
+	}
+	timer := time.NewTimer(s.Wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func outputs(s profile.Step) (mask, on line.ModemLines) {
+	for _, o := range [...]struct {
+		drive line.Drive
+		line  line.ModemLines
+	}{{s.DTR, line.DTR}, {s.RTS, line.RTS}} {
+		if o.drive != line.DriveUnchanged {
+			mask |= o.line
+		}
+		if o.drive == line.DriveOn {
+			on |= o.line
+		}
+	}
+	return mask, on
+}
+
+// remember keeps the last state of the outputs for the next port.
+func (d *device) remember(steps []profile.Step) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, s := range steps {
+		if s.DTR != line.DriveUnchanged {
+			d.set.dtr = s.DTR
+		}
+		if s.RTS != line.DriveUnchanged {
+			d.set.rts = s.RTS
+		}
+	}
+}

@@ -1,0 +1,210 @@
+package bridge_test
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/profile"
+	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/registry"
+)
+
+// boards are profiles as those of configs/profiles.
+var boards = []profile.Profile{
+	{
+		Name: "esp32", Title: "a board", Kind: "board", Matches: []profile.Match{{VID: "303a", PID: "1001"}},
+		Line: line.Settings{Baud: 74880, DataBits: 8}, DTR: line.DriveOff, RTS: line.DriveOff,
+		Busy: profile.BusyRefuse, Hold: 7 * time.Second, MaxStale: 1500 * time.Millisecond,
+		Recipes: []profile.Recipe{{Name: "bootloader", Steps: []profile.Step{
+			{DTR: line.DriveOff, RTS: line.DriveOn, Wait: 100 * time.Millisecond},
+			{DTR: line.DriveOn, RTS: line.DriveOff, Wait: 50 * time.Millisecond},
+			{DTR: line.DriveOff},
+		}}},
+		Sources: []string{"test"},
+	},
+	{Name: "any", Title: "a chip", Kind: profile.KindSerial, Generic: true, Matches: []profile.Match{{VID: "10c4"}},
+		Line: line.Settings{Baud: 9600, DataBits: 8}, Sources: []string{"test"}},
+}
+
+func TestSignal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{Profiles: boards}, pinned, zwave)
+		defer w.close()
+		d := w.device("garage-board")
+		if want := []string{bridge.CapabilityModem, bridge.CapabilityReset + "bootloader"}; !reflect.DeepEqual(d.Capabilities, want) {
+			t.Errorf("capabilities %q, want %q", d.Capabilities, want)
+		}
+		port := w.port(pinned.Path)
+		steps := []profile.Step{
+			{DTR: line.DriveOn}, {Break: line.DriveOn, Wait: 250 * time.Millisecond}, {Break: line.DriveOff, RTS: line.DriveOn},
+		}
+		if err := w.publisher.Signal(w.ctx, "garage-board", steps); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.publisher.Reset(w.ctx, "garage-board", "bootloader"); err != nil {
+			t.Fatal(err)
+		}
+		want := []string{
+			"0s dtr", "0s break on", "250ms dtr+rts", "250ms break off",
+			"250ms rts", "350ms dtr", "400ms none",
+		}
+		if have := port.happened(); !reflect.DeepEqual(have, want) {
+			t.Errorf("the device saw %q, want %q", have, want)
+		}
+		ctx, cancel := context.WithTimeout(w.ctx, time.Second)
+		defer cancel()
+		err := w.publisher.Signal(ctx, "garage-board", []profile.Step{{Break: line.DriveOn, Wait: 5 * time.Second}, {Break: line.DriveOff}})
+		if have := port.happened(); !errors.Is(err, context.DeadlineExceeded) || have[len(have)-1] != "1.4s break off" {
+			t.Errorf("a break that was ended early: %v, %q", err, have)
+		}
+		for _, test := range []struct {
+			name string
+			err  error
+			want error
+		}{
+			{"no device", w.publisher.Signal(w.ctx, "nothing", steps), session.CodeNotFound},
+			{"no recipe", w.publisher.Reset(w.ctx, "garage-board", "nothing"), bridge.ErrNoRecipe},
+			{"nothing to do", w.publisher.Signal(w.ctx, "garage-board", nil), profile.ErrProfile},
+			{"a break without an end", w.publisher.Signal(w.ctx, "garage-board", steps[1:2]), profile.ErrProfile},
+			{"no pins", w.publisher.Signal(w.ctx, "garage-zwave", steps), errNoPins},
+		} {
+			if !errors.Is(test.err, test.want) {
+				t.Errorf("%s: %v, want %v", test.name, test.err, test.want)
+			}
+		}
+		w.unplug()
+		time.Sleep(2 * time.Second)
+		if err := w.publisher.Signal(w.ctx, "garage-board", steps); !errors.Is(err, session.CodeGone) {
+			t.Errorf("unplugged: %v", err)
+		}
+	})
+}
+
+// TestSignalsOfSession: controls act at their place in the data, and the
+// consumer is told how the lines stand.
+func TestSignalsOfSession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{Profiles: boards}, pinned)
+		defer w.close()
+		c := w.dialOwner(session.Open{Device: "garage-board", Take: session.TakeNormal})
+		if have := time.Duration(c.accept.StaleMillis) * time.Millisecond; have != 1500*time.Millisecond || c.accept.HoldMillis != 7000 || c.accept.Line != "74880n81" {
+			t.Errorf("%+v", c.accept)
+		}
+		const all = uint64(line.DTR | line.RTS | line.CTS | line.DSR | line.DCD | line.RI)
+		expect := func(what string, on line.ModemLines) {
+			t.Helper()
+			synctest.Wait()
+			told := c.told(session.KindModem)
+			if len(told) == 0 || told[len(told)-1].Bits != uint64(on) || told[len(told)-1].Mask != all {
+				t.Errorf("%s: told %+v, want %v", what, told, on)
+			}
+		}
+		expect("at the start", line.CTS)
+		port := w.port(pinned.Path)
+		port.drive(line.DCD, true)
+		expect("an input", line.CTS|line.DCD)
+		c.control(session.Control{Kind: session.KindModem, Mask: uint64(line.ModemOutputs), Bits: uint64(line.DTR)})
+		expect("an output", line.CTS|line.DCD|line.DTR)
+		c.control(session.Control{Kind: session.KindBreak, Millis: 20})
+		c.control(session.Control{Kind: session.KindReset, Text: "bootloader"})
+		c.write([]byte("sync"))
+		if have, err := readExactly(readFunc(port.toDevice.read), 4); err != nil || string(have) != "sync" {
+			t.Errorf("%q, %v", have, err)
+		}
+		want := []string{"0s dtr", "0s break on", "20ms break off", "20ms rts", "120ms dtr", "170ms none"}
+		if have := port.happened(); !reflect.DeepEqual(have, want) {
+			t.Errorf("the device saw %q, want %q", have, want)
+		}
+		c.control(session.Control{Kind: session.KindReset, Text: "nothing"})
+		synctest.Wait()
+		if told := c.told(session.KindFailed); len(told) != 1 || told[0].Text == "" || told[0].Mask != uint64(line.ModemOutputs) || told[0].Bits != 0 {
+			t.Errorf("of a recipe that there is not: %+v", told)
+		}
+		c.control(session.Control{Kind: session.KindBreak, Bits: 1})
+		synctest.Wait()
+		c.close()
+		synctest.Wait()
+		if have := port.happened(); have[len(have)-1] != "170ms break off" {
+			t.Errorf("a break outlives its session: %q", have)
+		}
+	})
+}
+
+// TestProfiles: what a rule does not say, the profile says.
+func TestProfiles(t *testing.T) {
+	chip := usb("/dev/ttyUSB0", "10c4", "ea60", "abc", "1-3")
+	board := bridge.Match{VID: "303a"}
+	for _, test := range []struct {
+		name  string
+		rules []bridge.Rule
+		want  bridge.PortSpec
+		kind  string
+		prof  string
+	}{
+		{"no rule", nil, bridge.PortSpec{Line: line.Settings{Baud: 74880, DataBits: 8}, DTR: line.DriveOff, RTS: line.DriveOff}, "board", "esp32"},
+		{"a rule without settings", []bridge.Rule{{Match: board}},
+			bridge.PortSpec{Line: line.Settings{Baud: 74880, DataBits: 8}, DTR: line.DriveOff, RTS: line.DriveOff}, "board", "esp32"},
+		{"a rule overrides", []bridge.Rule{{Match: board, Kind: "lab", Line: line.Settings{Baud: 300, DataBits: 7}, RTS: line.DriveOn}},
+			bridge.PortSpec{Line: line.Settings{Baud: 300, DataBits: 7}, DTR: line.DriveOff, RTS: line.DriveOn}, "lab", "esp32"},
+		{"turned off", []bridge.Rule{{Match: board, Profile: bridge.ProfileNone}}, bridge.PortSpec{}, "serial", ""},
+		{"another", []bridge.Rule{{Match: board, Profile: "any"}}, bridge.PortSpec{Line: line.Settings{Baud: 9600, DataBits: 8}}, "serial", "any"},
+		{"one that is not known", []bridge.Rule{{Match: board, Profile: "nothing"}}, bridge.PortSpec{}, "serial", ""},
+		{"RS-485", []bridge.Rule{{Match: board, Profile: bridge.ProfileNone, RS485: bridge.RS485{On: true}}},
+			bridge.PortSpec{RS485: bridge.RS485{On: true}}, "serial", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, bridge.PublisherConfig{Profiles: boards, Rules: test.rules}, pinned, chip)
+				defer w.close()
+				test.want.Path = pinned.Path
+				if have := w.port(pinned.Path).pins.spec; have != test.want {
+					t.Errorf("opened with %+v, want %+v", have, test.want)
+				}
+				if have := w.published(); len(have) != 1 { // a generic profile publishes nothing
+					t.Errorf("published %q", have)
+				}
+				d := w.device("garage-" + test.kind)
+				if d.Kind != test.kind || d.Profile != test.prof || d.State != registry.StateAvailable {
+					t.Errorf("%+v", d)
+				}
+			})
+		})
+	}
+}
+
+// TestProfilePolicy: busy and hold come from the profile too.
+func TestProfilePolicy(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		rule bridge.Rule
+		want error
+	}{
+		{"the profile refuses", bridge.Rule{}, session.CodeBusy},
+		{"the rule kicks", bridge.Rule{Busy: bridge.BusyKick}, nil},
+		{"no profile", bridge.Rule{Profile: bridge.ProfileNone, Name: "garage-board"}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				test.rule.Match = bridge.Match{VID: "303a"}
+				w := newWorld(t, bridge.PublisherConfig{Profiles: boards, Rules: []bridge.Rule{test.rule}}, pinned)
+				defer w.close()
+				open := session.Open{Device: "garage-board", Take: session.TakeNormal}
+				first := w.dialOwner(open)
+				second, err := w.tryOwner([16]byte{2}, open)
+				if !errors.Is(err, test.want) {
+					t.Errorf("%v, want %v", err, test.want)
+				}
+				if err == nil {
+					second.close()
+				}
+				first.close()
+			})
+		})
+	}
+}

@@ -1,0 +1,169 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/configs"
+)
+
+const (
+	// settle is how long a changed file must be left alone before it is read:
+	// editors write in several steps.
+	settle = 100 * time.Millisecond
+	// retryPause is how often is tried again what a full disk or a taken place
+	// stood against, and how often the file is read where it cannot be watched.
+	retryPause = 10 * time.Second
+)
+
+// liveKeys take effect without a restart.
+var liveKeys = []string{"node.labels", "cluster.nodes", "devices.rules", "attachments"}
+
+// settings are the configuration in force and what is to be said of the file.
+type settings struct {
+	mu      sync.Mutex
+	config  configs.Config // in force
+	rules   []bridge.Rule  // made of it
+	wrong   error          // of the file as it is now; nil: it is in force
+	restart []string       // keys that want a restart
+}
+
+// current returns the configuration in force.
+func (s *settings) current() configs.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config
+}
+
+// problems says what is wrong with the file as it is now.
+func (s *settings) problems() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []string
+	if s.wrong != nil {
+		for line := range strings.SplitSeq(s.wrong.Error(), "\n") {
+			all = append(all, line+" (the configuration from before stays in force)")
+		}
+	}
+	for _, key := range s.restart {
+		all = append(all, s.config.Place(key)+": changed; restart the agent for it")
+	}
+	return all
+}
+
+// maintain follows the configuration file, and tries again what could not be
+// done, until ctx is done. It owns the goroutine that waits for the file.
+func (a *Agent) maintain(ctx context.Context) {
+	changed := make(chan struct{}, 1)
+	file := a.options.Config.File
+	watched := a.options.Reload != nil && file != ""
+	polled := false
+	if watched {
+		watch, err := newFileWatch(file)
+		if err == nil {
+			var waiter sync.WaitGroup
+			defer waiter.Wait()
+			defer watch.close()
+			waiter.Go(func() {
+				for watch.wait() == nil {
+					select {
+					case changed <- struct{}{}:
+					default:
+					}
+				}
+			})
+		} else {
+			polled = true
+			a.log.Warn("configuration file cannot be watched, it is read now and then", "path", file, "err", err)
+		}
+	}
+	quiet := time.NewTimer(settle) // the file may have changed since it was read
+	defer quiet.Stop()
+	retry := time.NewTicker(retryPause)
+	defer retry.Stop()
+	members, stopMembers := a.mesh.Watch()
+	defer stopMembers()
+	devices, stopDevices := a.registry.Watch()
+	defer stopDevices()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-members:
+			a.changes.tell()
+		case <-devices:
+			a.changes.tell()
+		case <-changed:
+			quiet.Reset(settle)
+		case <-quiet.C:
+			if watched {
+				a.reload()
+				a.changes.tell()
+			}
+		case <-retry.C:
+			if polled {
+				a.reload()
+			}
+			a.claims.retry()
+			a.wanted.retry()
+		}
+	}
+}
+
+// reload reads the configuration again and takes over what it can.
+func (a *Agent) reload() {
+	config, err := a.options.Reload()
+	s := &a.settings
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		if s.wrong == nil || s.wrong.Error() != err.Error() {
+			a.log.Error("configuration is wrong, the one from before stays in force", "err", err)
+		}
+		s.wrong = err
+		return
+	}
+	rules, err := bridgeRules(config)
+	if err != nil {
+		s.wrong = err
+		a.log.Error("configuration is wrong, the one from before stays in force", "err", err)
+		return
+	}
+	mended := s.wrong != nil
+	s.wrong = nil
+	changes := s.config.Differences(config)
+	s.config = config
+	a.wanted.setFile(config.Attachments, config.Place) // also where only lines moved
+	if len(changes) == 0 {
+		if mended {
+			a.log.Info("configuration is right again", "path", config.File)
+		}
+		return
+	}
+	if a.options.Level != nil && slices.Contains(changes, "log.level") {
+		var level slog.Level
+		if err := level.UnmarshalText([]byte(config.Log.Level)); err == nil {
+			a.options.Level.Set(level)
+		}
+	}
+	if !reflect.DeepEqual(s.rules, rules) {
+		s.rules = rules
+		a.publisher.Update(rules)
+	}
+	s.restart = nil
+	for _, key := range a.options.Config.Differences(config) {
+		if !slices.Contains(liveKeys, key) && !(key == "log.level" && a.options.Level != nil) {
+			s.restart = append(s.restart, key)
+		}
+	}
+	a.log.Info("configuration changed", "path", config.File)
+	if len(s.restart) > 0 {
+		a.log.Warn("configuration changed where it takes a restart of the agent: "+strings.Join(s.restart, ", "), "path", config.File)
+	}
+}

@@ -1,0 +1,79 @@
+package tests
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/tests/internal/lab"
+	"github.com/serialspan/serialspan/tests/internal/vm"
+)
+
+// backTime is how soon after its start an agent that was cut off without
+// warning has to be of use again.
+const backTime = 5 * time.Second
+
+// TestPowerFailureIn2016 is the thin client with a dead CMOS battery: it boots
+// in 2016, every time, with its old identity, address and port, while the rest
+// of the mesh has heard from it in a later 2016. The application on another host
+// does not notice but for the wait.
+func TestPowerFailureIn2016(t *testing.T) {
+	network, secret := lab.NewNetwork(t, "edge", "consumer"), lab.NewSecret(t)
+	machine := vm.Config{
+		Name: "edge", Time: time.Date(2016, 1, 1, 0, 0, 0, 0, time.UTC), Disk: vm.NewDisk(t), Files: guestFiles(t, secret),
+		NICs: []vm.NIC{vm.InPlaceOf(t, network.Host("edge"))}, Sticks: []vm.Stick{{ID: "stick", Serial: "Z1", Port: "1"}},
+	}
+	consumer := lab.StartAgent(t, network.Host("consumer"), "consumer", secret, nil)
+	settings := lab.Settings{
+		"cluster": lab.Settings{"join": []string{network.Host("consumer").Addr.String()}},
+		// A machine takes three seconds to boot, and some more where the test
+		// is not alone.
+		"devices": lab.Settings{"rules": []lab.Settings{{"match": lab.Settings{"serial": "Z1"}, "name": "garage-stick", "hold": "60s"}}},
+	}
+
+	v := vm.Start(t, machine)
+	edge := startGuestAgent(t, v, "edge", settings)
+	waitDeviceState(t, consumer.Client(), "garage-stick", client.DeviceAvailable, 15*time.Second)
+	t.Logf("device usable %v after the start of the agent", time.Since(edge.Started).Round(time.Millisecond))
+	link := filepath.Join(consumer.Dir, "stick")
+	consumer.MustRun("attach", "garage-stick", "--pty", link)
+	app := lab.OpenTTY(t, link)
+	pts, err := os.Readlink(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumer.WaitAttachment(link, client.AttachmentConnected, 10*time.Second)
+	trips, worst := talk(t, app, v.Stick("stick"), time.Second)
+	t.Logf("%d round trips, the longest %v", trips, worst.Round(time.Millisecond))
+
+	for failure := 1; failure <= 3; failure++ {
+		v.Kill()
+		v = vm.Start(t, machine)
+		edge = startGuestAgent(t, v, "edge", settings)
+		// The consumer may not have noticed that anything happened.
+		lab.WaitFor(t, "the session at the edge", 30*time.Second, func() error {
+			all, err := edge.Client.Sessions(t.Context())
+			if err == nil && len(all) == 0 {
+				err = errors.New("there is none")
+			}
+			return err
+		})
+		consumer.WaitAttachment(link, client.AttachmentConnected, 10*time.Second)
+		talk(t, app, v.Stick("stick"), 0)
+		back := time.Since(edge.Started)
+		t.Logf("failure %d: back %v after the start of the agent", failure, back.Round(time.Millisecond))
+		if back > backTime {
+			t.Errorf("failure %d: back %v after the start of the agent, want %v", failure, back, backTime)
+		}
+		wantLink(t, link, pts)
+		if status, err := edge.Client.Status(t.Context()); err != nil || status.Epoch != uint64(failure)+1 {
+			t.Errorf("failure %d: the agent's start is number %d, %v; want %d: the disk was not written", failure, status.Epoch, err, failure+1)
+		}
+		talk(t, app, v.Stick("stick"), time.Second)
+	}
+	edge.stop(t)
+	v.Shutdown()
+}
