@@ -23,7 +23,11 @@ var networks atomic.Uint32
 
 // Network is a router with hosts around it.
 type Network struct {
-	hosts map[string]*Host
+	prefix string // of the names of its namespaces
+	router string
+	hosts  map[string]*Host
+	sites  int
+	blocks int
 }
 
 // Host is one network namespace.
@@ -44,8 +48,8 @@ func NewNetwork(tb testing.TB, names ...string) *Network {
 	NeedRoot(tb)
 	sweep(tb)
 	prefix := fmt.Sprintf("%s%d-%d-", namePrefix, os.Getpid(), networks.Add(1))
-	n := &Network{hosts: map[string]*Host{}}
 	router := prefix + "router"
+	n := &Network{prefix: prefix, router: router, hosts: map[string]*Host{}}
 	addNamespace(tb, router)
 	ip(tb, "netns", "exec", router, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 	for i, name := range names {

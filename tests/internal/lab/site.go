@@ -1,0 +1,105 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// NAT is how a site's router translates addresses.
+type NAT string
+
+const (
+	// Cone keeps the port of a socket whoever it speaks to: two hosts behind
+	// such routers can reach each other when both send at the same time.
+	Cone NAT = "masquerade"
+	// Symmetric takes another port for each destination: they cannot.
+	Symmetric NAT = "masquerade fully-random"
+)
+
+// AddSite adds a host behind a router of its own that translates addresses and
+// drops what nobody asked for. It drops in silence: an ICMP answer would confirm
+// the connection tracking entry and so spoil the next try from inside.
+func (n *Network) AddSite(tb testing.TB, name string, nat NAT) *Host {
+	tb.Helper()
+	NeedTools(tb, "nft")
+	n.sites++
+	number := byte(100 + n.sites)
+	prefix := fmt.Sprintf("%s%s-", n.prefix, name)
+	site := prefix + "site"
+	h := &Host{Name: name, Addr: netip.AddrFrom4([4]byte{192, 168, number, 2}), tb: tb, namespace: prefix + "host"}
+	addNamespace(tb, site)
+	addNamespace(tb, h.namespace)
+	ip(tb, "netns", "exec", site, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+
+	outside := fmt.Sprintf("10.92.%d", number)
+	ip(tb, "-n", site, "link", "add", "wan", "type", "veth", "peer", "name", "to-"+name, "netns", n.router)
+	ip(tb, "-n", n.router, "address", "add", outside+".1/24", "dev", "to-"+name)
+	ip(tb, "-n", n.router, "link", "set", "to-"+name, "up")
+	ip(tb, "-n", site, "address", "add", outside+".2/24", "dev", "wan")
+	ip(tb, "-n", site, "link", "set", "wan", "up")
+	ip(tb, "-n", site, "route", "add", "default", "via", outside+".1")
+
+	inside := fmt.Sprintf("192.168.%d", number)
+	ip(tb, "-n", h.namespace, "link", "add", "eth0", "type", "veth", "peer", "name", "lan", "netns", site)
+	ip(tb, "-n", site, "address", "add", inside+".1/24", "dev", "lan")
+	ip(tb, "-n", site, "link", "set", "lan", "up")
+	ip(tb, "-n", h.namespace, "address", "add", h.Addr.String()+"/24", "dev", "eth0")
+	ip(tb, "-n", h.namespace, "link", "set", "eth0", "up")
+	ip(tb, "-n", h.namespace, "route", "add", "default", "via", inside+".1")
+
+	nft(tb, site, `
+table ip site {
+	chain out {
+		type nat hook postrouting priority srcnat
+		oifname "wan" `+string(nat)+`
+	}
+	chain through {
+		type filter hook forward priority filter
+		iifname "wan" ct state new drop
+	}
+	chain in {
+		type filter hook input priority filter
+		iifname "wan" drop
+	}
+}
+`)
+	n.hosts[name] = h
+	return h
+}
+
+// Block makes the router drop every packet between two hosts' addresses as it
+// sees them, or lets them pass again.
+func (n *Network) Block(tb testing.TB, a, b netip.Addr) (unblock func()) {
+	tb.Helper()
+	NeedTools(tb, "nft")
+	n.blocks++
+	table := fmt.Sprintf("block%d", n.blocks)
+	nft(tb, n.router, fmt.Sprintf(`
+table ip %s {
+	chain through {
+		type filter hook forward priority filter
+		ip saddr %s ip daddr %s drop
+		ip saddr %s ip daddr %s drop
+	}
+}
+`, table, a, b, b, a))
+	return func() { nft(tb, n.router, "delete table ip "+table+"\n") }
+}
+
+func nft(tb testing.TB, namespace, rules string) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", namespace, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(rules)
+	cmd.Env = os.Environ()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		tb.Fatalf("nft in %s: %v: %s", namespace, err, out)
+	}
+}
