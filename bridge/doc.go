@@ -29,14 +29,26 @@
 //	hold is over     owner: the device is free; consumer: the application is hung up
 //	owner restarted  a new session begins; what was not acknowledged is a counted gap,
 //	                 told to the other end by a CONTROL, and never sent again
-//	device unplugged CLOSE 5; the consumer tries again for hold, as after a restart
+//	device unplugged the session waits for it for hold, then CLOSE 5. Back, as any tty at
+//	                 any port: everything is set again, what had not been written is
+//	                 written, what the driver may have kept is a counted gap (KindLoss)
+//	device moved     to another owner: the old one delivers what it has, then CLOSE 10
 //	kicked           the consumer waits politely for hold, then hangs up; it stays polite
 //	                 until it is let in
 //
+// # Several consumers
+//
+// A device has one writer, or several if it is shared, and any number that read
+// along. The only writer of a device that is not shared makes the device wait
+// when it does not read. All others miss what does not fit into their windows,
+// as a counted gap, and make nobody wait. Of several writers each has its turn
+// until all that it has is written.
+//
 // # Goroutines
 //
-// Publisher.Run has one per device (the port's reader), Publisher.Serve runs
-// on its caller's. Attacher.Run has one per attachment (a PTY's reader or a
+// Publisher.Run has one per device that opens its port, one that reads it, one
+// that watches its modem lines while somebody uses it, and one that hears the
+// kernel's events; Publisher.Serve runs on its caller's. Attacher.Run has one per attachment (a PTY's reader or a
 // listener), one per TCP client, and one per use (the stream's reader). A link
 // starts short ones to write and to drain; link.close and link.wait join
 // them. Everything ends with the context of Run, or of Serve.

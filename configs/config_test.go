@@ -453,8 +453,8 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add([]byte("node: &a {name: *a}"))
 	f.Add([]byte("mesh: !!binary aGk=\n? [a]\n: b"))
+	file := filepath.Join(f.TempDir(), "serialspan.yaml") // each worker has its own
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file := filepath.Join(t.TempDir(), "serialspan.yaml")
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}

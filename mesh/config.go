@@ -29,7 +29,13 @@ type Socket interface {
 
 // ListenUDP opens the node's UDP socket at "HOST:PORT"; an empty host means
 // all addresses of both families, port 0 any free port.
-func ListenUDP(address string) (Socket, error) { return underlay.Listen(address) }
+func ListenUDP(address string) (Socket, error) {
+	s, err := underlay.Listen(address)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
 
 // Config is what a Mesh needs. Store, Secret, Name and Socket must be set.
 type Config struct {

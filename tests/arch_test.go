@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -89,12 +91,15 @@ var ttyPackages = []string{"bridge/internal/port", "bridge/internal/pty", "cmd/s
 
 // listed is what `go list -json` says of a package.
 type listed struct {
-	ImportPath string
-	Dir        string
-	GoFiles    []string
-	Imports    []string
-	Standard   bool
-	Module     *struct{ Path string }
+	ImportPath   string
+	Dir          string
+	Export       string // the file of its types
+	GoFiles      []string
+	TestGoFiles  []string
+	XTestGoFiles []string
+	Imports      []string
+	Standard     bool
+	Module       *struct{ Path string }
 }
 
 // name returns the path below the module, as in floors; "." for its root.
@@ -107,29 +112,37 @@ func (p listed) name() string {
 
 func (p listed) ours() bool { return p.Module != nil && p.Module.Path == module }
 
-// house returns all packages that the program and its tests depend on, by
-// import path.
-func house(t *testing.T) map[string]listed {
-	t.Helper()
-	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Dir,GoFiles,Imports,Standard,Module", "./...")
+// list asks go for the house, once.
+var list = sync.OnceValues(func() (map[string]listed, error) {
+	cmd := exec.Command("go", "list", "-deps", "-export", "-json=ImportPath,Dir,Export,GoFiles,TestGoFiles,XTestGoFiles,Imports,Standard,Module", "./...")
 	cmd.Dir = ".."
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
-			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+			return nil, fmt.Errorf("go list: %w\n%s", err, exit.Stderr)
 		}
-		t.Fatalf("go list: %v", err)
+		return nil, fmt.Errorf("go list: %w", err)
 	}
 	all := map[string]listed{}
-	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
 		var p listed
 		if err := d.Decode(&p); err == io.EOF {
-			break
+			return all, nil
 		} else if err != nil {
-			t.Fatalf("go list: %v", err)
+			return nil, fmt.Errorf("go list: %w", err)
 		}
 		all[p.ImportPath] = p
+	}
+})
+
+// house returns all packages that the program and its tests depend on, by
+// import path.
+func house(t *testing.T) map[string]listed {
+	t.Helper()
+	all, err := list()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return all
 }

@@ -109,10 +109,10 @@ func (a *clockedAgent) start(t *testing.T, host *lab.Host, cmd *exec.Cmd, offset
 func TestClocks(t *testing.T) {
 	secret, device := lab.NewSecret(t), lab.NewTTY(t)
 	var host *lab.Host // whose loopback they are on: a namespace where that is possible
-	var seen *handshakes
+	var seen *wireguard
 	if os.Geteuid() == 0 {
 		host = lab.NewNetwork(t, "house").Host("house")
-		seen = watchHandshakes(t, host)
+		seen = watchWireGuard(t, host)
 	}
 	until := func(y int) time.Duration {
 		return time.Until(time.Date(y, 1, 1, 0, 0, 0, 0, time.UTC)).Truncate(time.Second)
@@ -156,19 +156,32 @@ func TestClocks(t *testing.T) {
 	// WireGuard takes no handshake older than the last from the same key. A key
 	// is burnt by a step back once it has initiated a handshake; while the other
 	// side's has not, that one can make all the handshakes, and nothing shows.
-	t.Run("both back 10 years, the next 10 s", func(t *testing.T) {
-		makeBothInitiate(t, host, edge, consumer, seen)
-		// That may have lasted longer than the hold time: begin anew.
+	again := func(t *testing.T) { // the app has been hung up: that lasted longer than the hold time
+		t.Helper()
 		_ = app.Close()
 		waitAttachment(t, consumer.Client, link, client.AttachmentWaiting)
 		app = lab.OpenTTY(t, link)
 		waitAttachment(t, consumer.Client, link, client.AttachmentConnected)
 		session = sessionOf(t, consumer.Client, "garage-stick").ID
 		talk(t, app, device, 0)
-		if err := consumer.Step(in2100); err != nil {
+	}
+	back := t.Run("both back 20 years, the next 10 s", func(t *testing.T) {
+		lab.NeedRoot(t)
+		makeBothInitiate(t, host, edge, consumer, seen)
+		again(t)
+		// Before the time of the first handshake, not only of the last.
+		if err := consumer.Step(in2100 - 10*year); err != nil {
 			t.Fatal(err)
 		}
-		step(t, edge, in2016)
+		step(t, edge, in2016-10*year)
+	})
+	t.Run("both back 20 years, the next handshake", func(t *testing.T) {
+		lab.NeedRoot(t)
+		if !back {
+			t.Skip("the clocks were not set back")
+		}
+		makeHandshake(t, host, edge, consumer, seen)
+		again(t)
 	})
 }
 
@@ -184,22 +197,61 @@ func waitAlive(t *testing.T, a *clockedAgent, members int) {
 	})
 }
 
+// WireGuard's messages by the first four bytes of a datagram, section 5.4 of
+// the white paper.
+const (
+	messageInitiation = 0x01000000
+	messageResponse   = 0x02000000
+	messageData       = 0x04000000
+)
+
 // makeBothInitiate returns when each of the two has initiated a WireGuard
 // handshake with the other. The smaller NodeID has, at the start. So that the
 // larger does, it is made deaf for WireGuard, not for probes: after 15 s without
 // an answer it begins a handshake, asks the smaller to begin one, and 2 s later
 // does it itself.
-func makeBothInitiate(t *testing.T, host *lab.Host, a, b *clockedAgent, seen *handshakes) {
+func makeBothInitiate(t *testing.T, host *lab.Host, a, b *clockedAgent, seen *wireguard) {
 	t.Helper()
-	lab.NeedRoot(t)
-	lab.NeedTools(t, "nft")
 	smaller, larger := a, b
 	if b.id.Compare(a.id) < 0 {
 		smaller, larger = b, a
 	}
-	if seen.between(smaller, larger) == 0 {
+	if seen.count(messageInitiation, smaller, larger) == 0 {
 		t.Fatal("the smaller NodeID has initiated no handshake")
 	}
+	hear := deafen(t, host, smaller, larger, messageInitiation, messageData)
+	took := lab.WaitFor(t, "the larger NodeID to initiate a handshake", 40*time.Second, func() error {
+		if seen.count(messageInitiation, larger, smaller) == 0 {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+	hear()
+	t.Logf("the larger NodeID, %s, initiated a handshake after %v", larger.name, took.Round(10*time.Millisecond))
+}
+
+// makeHandshake has the two carry nothing but probes and handshakes until one
+// of them has answered a handshake.
+func makeHandshake(t *testing.T, host *lab.Host, a, b *clockedAgent, seen *wireguard) {
+	t.Helper()
+	answers := func() int { return seen.count(messageResponse, a, b) + seen.count(messageResponse, b, a) }
+	before := answers()
+	hearThere, hearBack := deafen(t, host, a, b, messageData), deafen(t, host, b, a, messageData)
+	took := lab.WaitFor(t, "a handshake", 60*time.Second, func() error {
+		if answers() == before {
+			return errors.New("none was answered")
+		}
+		return nil
+	})
+	hearThere()
+	hearBack()
+	t.Logf("a handshake was answered after %v", took.Round(10*time.Millisecond))
+}
+
+// deafen drops messages of some kinds on their way until hear is called.
+func deafen(t *testing.T, host *lab.Host, from, to *clockedAgent, kinds ...uint32) (hear func()) {
+	t.Helper()
+	lab.NeedTools(t, "nft")
 	nft := func(script string) {
 		t.Helper()
 		cmd := host.Command(t.Context(), "nft", "-f", "-")
@@ -208,22 +260,13 @@ func makeBothInitiate(t *testing.T, host *lab.Host, a, b *clockedAgent, seen *ha
 			t.Fatalf("nft: %v\n%s", err, out)
 		}
 	}
-	// The first four bytes of a datagram: 1 is an initiation, 4 is data.
-	nft(fmt.Sprintf(`table inet deaf {
-	chain input {
-		type filter hook input priority 0
-		udp sport %d udp dport %d @th,64,32 { 0x01000000, 0x04000000 } drop
+	table := fmt.Sprintf("inet deaf%d", to.port())
+	script := "table " + table + " {\nchain input {\ntype filter hook input priority 0\n"
+	for _, kind := range kinds {
+		script += fmt.Sprintf("udp sport %d udp dport %d @th,64,32 %#x drop\n", from.port(), to.port(), kind)
 	}
-}
-`, smaller.port(), larger.port()))
-	took := lab.WaitFor(t, "the larger NodeID to initiate a handshake", 40*time.Second, func() error {
-		if seen.between(larger, smaller) == 0 {
-			return errors.New("it has not")
-		}
-		return nil
-	})
-	nft("delete table inet deaf\n")
-	t.Logf("the larger NodeID, %s, initiated a handshake after %v", larger.name, took.Round(10*time.Millisecond))
+	nft(script + "}\n}\n")
+	return func() { nft("delete table " + table + "\n") }
 }
 
 // waitAttachment waits until the only attachment, at where, is in the state.
@@ -238,21 +281,27 @@ func waitAttachment(t *testing.T, c *client.Client, where string, state client.A
 	})
 }
 
-// handshakes counts initiations on the loopback by the ports, from and to.
-type handshakes struct {
-	mu    sync.Mutex
-	count map[[2]uint16]int
+// wireguard counts WireGuard's messages on a loopback.
+type wireguard struct {
+	mu   sync.Mutex
+	seen map[wireguardMessage]int
 }
 
-// between returns how many went from one agent to another.
-func (h *handshakes) between(from, to *clockedAgent) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.count[[2]uint16{from.port(), to.port()}]
+// wireguardMessage is a kind of message between two ports.
+type wireguardMessage struct {
+	kind     uint32
+	from, to uint16
 }
 
-// watchHandshakes counts those on the host's loopback until the test ends.
-func watchHandshakes(t *testing.T, host *lab.Host) *handshakes {
+// count returns how many of the kind went from one agent to the other.
+func (w *wireguard) count(kind uint32, from, to *clockedAgent) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen[wireguardMessage{kind, from.port(), to.port()}]
+}
+
+// watchWireGuard counts messages on the host's loopback until the test ends.
+func watchWireGuard(t *testing.T, host *lab.Host) *wireguard {
 	t.Helper()
 	const ip = 0x0008 // ETH_P_IP in network byte order
 	var file *os.File
@@ -271,7 +320,7 @@ func watchHandshakes(t *testing.T, host *lab.Host) *handshakes {
 	if err != nil {
 		t.Fatalf("watch the loopback: %v", err)
 	}
-	h := &handshakes{count: map[[2]uint16]int{}}
+	w := &wireguard{seen: map[wireguardMessage]int{}}
 	var reading sync.WaitGroup
 	reading.Go(func() {
 		for buffer := make([]byte, 2048); ; {
@@ -279,10 +328,10 @@ func watchHandshakes(t *testing.T, host *lab.Host) *handshakes {
 			if err != nil {
 				return
 			}
-			if from, to, ok := initiation(buffer[:n]); ok {
-				h.mu.Lock()
-				h.count[[2]uint16{from, to}]++
-				h.mu.Unlock()
+			if m, ok := wireguardOf(buffer[:n]); ok {
+				w.mu.Lock()
+				w.seen[m]++
+				w.mu.Unlock()
 			}
 		}
 	})
@@ -290,15 +339,17 @@ func watchHandshakes(t *testing.T, host *lab.Host) *handshakes {
 		_ = file.Close()
 		reading.Wait()
 	})
-	return h
+	return w
 }
 
-// initiation tells whether the IPv4 packet is a WireGuard handshake initiation:
-// 148 bytes that begin with 1, 0, 0, 0.
-func initiation(packet []byte) (from, to uint16, ok bool) {
-	const udp, headers, size = 17, 20 + 8, 148
-	if len(packet) != headers+size || packet[0] != 0x45 || packet[9] != udp || binary.LittleEndian.Uint32(packet[headers:]) != 1 {
-		return 0, 0, false
+// wireguardOf returns which message of WireGuard an IPv4 packet may be.
+func wireguardOf(packet []byte) (wireguardMessage, bool) {
+	const udp, headers = 17, 20 + 8
+	if len(packet) < headers+4 || packet[0] != 0x45 || packet[9] != udp {
+		return wireguardMessage{}, false
 	}
-	return binary.BigEndian.Uint16(packet[20:]), binary.BigEndian.Uint16(packet[22:]), true
+	return wireguardMessage{
+		kind: binary.BigEndian.Uint32(packet[headers:]),
+		from: binary.BigEndian.Uint16(packet[20:]), to: binary.BigEndian.Uint16(packet[22:]),
+	}, true
 }

@@ -2,6 +2,7 @@ package tests
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -19,12 +20,14 @@ const backTime = 5 * time.Second
 // TestPowerFailureIn2016 is the thin client with a dead CMOS battery: it boots
 // in 2016, every time, with its old identity, address and port, while the rest
 // of the mesh has heard from it in a later 2016. The application on another host
-// does not notice but for the wait.
+// does not notice but for the wait. At last the network is cut and the clock
+// goes back while the agent lives.
 func TestPowerFailureIn2016(t *testing.T) {
 	network, secret := lab.NewNetwork(t, "edge", "consumer"), lab.NewSecret(t)
 	machine := vm.Config{
 		Name: "edge", Time: time.Date(2016, 1, 1, 0, 0, 0, 0, time.UTC), Disk: vm.NewDisk(t), Files: guestFiles(t, secret),
 		NICs: []vm.NIC{vm.InPlaceOf(t, network.Host("edge"))}, Sticks: []vm.Stick{{ID: "stick", Serial: "Z1", Port: "1"}},
+		Programs: []string{"date"},
 	}
 	consumer := lab.StartAgent(t, network.Host("consumer"), "consumer", secret, nil)
 	settings := lab.Settings{
@@ -74,6 +77,40 @@ func TestPowerFailureIn2016(t *testing.T) {
 		}
 		talk(t, app, v.Stick("stick"), time.Second)
 	}
+	cutAndStep(t, v, edge, consumer, app, link)
+	wantLink(t, link, pts)
 	edge.stop(t)
 	v.Shutdown()
+}
+
+// cutAndStep cuts the machine's network while its agent lives and sets its
+// clock back by ten years meanwhile: the session goes on where it was, with
+// what was said during the cut.
+func cutAndStep(t *testing.T, v *vm.VM, edge *guestAgent, consumer *lab.Agent, app *os.File, link string) {
+	t.Helper()
+	before := sessionOf(t, edge.Client, "garage-stick").ID
+	v.SetLink("eth0", false)
+	const there, back = "said to the device during the cut", "said by the device during the cut"
+	for to, text := range map[io.Writer]string{app: there, v.Stick("stick"): back} {
+		if _, err := io.WriteString(to, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	took := consumer.WaitAttachment(link, client.AttachmentHolding, 20*time.Second)
+	t.Logf("cut noticed after %v", took.Round(time.Millisecond))
+	v.MustRun("date", "-u", "-s", "2006-01-01")
+	v.SetLink("eth0", true)
+	start := time.Now()
+	for from, want := range map[lab.End]string{app: back, v.Stick("stick"): there} {
+		got := make([]byte, len(want))
+		_ = from.SetDeadline(time.Now().Add(20 * time.Second))
+		if n, err := io.ReadFull(from, got); err != nil || string(got) != want {
+			t.Fatalf("after the cut came %q, %v; want %q", got[:n], err, want)
+		}
+	}
+	t.Logf("resumed %v after the cut", time.Since(start).Round(time.Millisecond))
+	talk(t, app, v.Stick("stick"), time.Second)
+	if now := sessionOf(t, edge.Client, "garage-stick").ID; now != before {
+		t.Errorf("session is %s, it was %s", now, before)
+	}
 }

@@ -39,6 +39,12 @@ type ResolveAnswer struct {
 	Resolution
 }
 
+// PingAnswer is the answer to POST /v1/ping.
+type PingAnswer struct {
+	API string `json:"api"`
+	Pong
+}
+
 // AttachmentAnswer is the answer to POST and DELETE of attachments.
 type AttachmentAnswer struct {
 	API string `json:"api"`

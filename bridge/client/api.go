@@ -79,6 +79,16 @@ type Node struct {
 	Self     bool            `json:"self,omitempty"`
 }
 
+// Pong is the answer of a member to a ping.
+type Pong struct {
+	Node     string          `json:"node"` // its name
+	ID       identity.NodeID `json:"id"`
+	RTT      float64         `json:"rtt_ms"`             // round trip in ms
+	Skew     Seconds         `json:"skew_s"`             // its wall clock ahead of ours; for people, nothing depends on it
+	Path     string          `json:"path"`               // as in Node
+	Endpoint string          `json:"endpoint,omitempty"` // as in Node
+}
+
 // DeviceState is what a device is doing.
 type DeviceState string
 

@@ -94,6 +94,14 @@ func (c *Client) Resolve(ctx context.Context, name string) (Resolution, error) {
 	return answer.Resolution, err
 }
 
+// Ping measures the way to a member, by name or NodeID, over the mesh. The
+// error is NotFound, Ambiguous or Away.
+func (c *Client) Ping(ctx context.Context, node string) (Pong, error) {
+	var answer PingAnswer
+	err := c.call(ctx, http.MethodPost, "/v1/ping?node="+url.QueryEscape(node), nil, &answer)
+	return answer.Pong, err
+}
+
 // Attach makes an attachment. The device need not be there yet.
 func (c *Client) Attach(ctx context.Context, request AttachRequest) (Attachment, error) {
 	var answer AttachmentAnswer

@@ -253,7 +253,7 @@ func TestFindSocket(t *testing.T) {
 // own, so that none is named by accident.
 func TestFieldsHaveKeys(t *testing.T) {
 	for _, v := range []any{
-		client.Status{}, client.Node{}, client.Hardware{}, client.Device{}, client.Resolution{}, client.PTYSpec{},
+		client.Status{}, client.Node{}, client.Pong{}, client.Hardware{}, client.Device{}, client.Resolution{}, client.PTYSpec{},
 		client.AttachRequest{}, client.Attachment{}, client.Session{}, client.Error{},
 	} {
 		seen := map[string]bool{}

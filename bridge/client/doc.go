@@ -18,6 +18,7 @@
 //	GET    /v1/attachments                     {"attachments": [Attachment…]}
 //	GET    /v1/sessions                        {"sessions": [Session…]}
 //	GET    /v1/resolve?name=NAME[@NODE]        Resolution
+//	POST   /v1/ping?node=NAME                  Pong
 //	POST   /v1/attachments                     AttachRequest → Attachment
 //	DELETE /v1/attachments/{id}                Attachment; id, link path, address or device
 //	POST   /v1/console?device=NAME&take=TAKE   Upgrade: serialspan-raw → 101, then bytes

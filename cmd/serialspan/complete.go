@@ -59,6 +59,19 @@ func deviceNames(ctx context.Context, c *client.Client, typed string) []cobra.Co
 	return all
 }
 
+// nodeNames suggests members.
+func nodeNames(ctx context.Context, c *client.Client, _ string) []cobra.Completion {
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return nil
+	}
+	var all []cobra.Completion
+	for _, n := range nodes {
+		all = append(all, suggest(n.Name, n.ID.Short()+", "+string(n.State)))
+	}
+	return all
+}
+
 // attachmentPlaces suggests what detach takes.
 func attachmentPlaces(ctx context.Context, c *client.Client, _ string) []cobra.Completion {
 	attachments, err := c.Attachments(ctx)

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/cmd/serialspan/internal/control/controltest"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/terminal/terminaltest"
 )
 
@@ -155,6 +156,7 @@ func TestComplete(t *testing.T) {
 		{[]string{"attach", "m"}, "meter\tserial on shed, away\nmeter@attic\tserial on attic, available\n:4\n"},
 		{[]string{"resolve", "meter@s"}, "meter@shed\tserial on shed, away\n:4\n"},
 		{[]string{"resolve", "meter@shed", "x"}, ":4\n"},
+		{[]string{"ping", "g"}, "garage\ts6ufnswi, alive\n:4\n"},
 		{[]string{"detach", ""}, "/run/serialspan/meter\tmeter\n:4\n"},
 	} {
 		r := command(t, "", append([]string{"__complete", "--socket", socket}, test.args...)...)
@@ -168,6 +170,22 @@ func TestComplete(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		if r := command(t, "", "completion", shell); r.code != 0 || !strings.Contains(r.out, "__complete") {
 			t.Errorf("%s: exit %d, %s", shell, r.code, r.err)
+		}
+	}
+}
+
+func TestPing(t *testing.T) {
+	socket := serve(t, newAgentWithDevices())
+	for _, test := range []struct {
+		args []string
+		want result
+	}{
+		{[]string{"garage", "-c", "1"}, result{0, "garage  1.25 ms  direct 192.0.2.2:51821  its clock is 1h00m behind\n", ""}},
+		{[]string{"garage", "-c", "1", "--json"}, result{0, `{"api":"serialspan/v1","node":"garage","id":"` + controltest.ID(2).String() + `","rtt_ms":1.25,"skew_s":-3600.000,"path":"direct","endpoint":"192.0.2.2:51821"}` + "\n", ""}},
+		{[]string{"nothing"}, result{3, "", "serialspan: ping \"nothing\": no such node; \"serialspan nodes\" lists them\n"}},
+	} {
+		if r := command(t, "", append([]string{"ping", "--socket", socket}, test.args...)...); r != test.want {
+			t.Errorf("%v:\nhave %+v\nwant %+v", test.args, r, test.want)
 		}
 	}
 }

@@ -16,13 +16,17 @@ const (
 	// modemCheck is when the lines are read once more after a change: the
 	// kernel does not tell of one that falls between a read and the next wait.
 	modemCheck = 50 * time.Millisecond
+	// modemSlow is how often the lines are read anyway: a driver may have the
+	// wait and never end it (cp210x, without its event mode). One that missed a
+	// change so is asked every modemPoll from then on.
+	modemSlow = time.Second
 )
 
 // WatchModem tells which modem lines are on, at once and then after each change
 // of CTS, DSR, DCD or RI, from the caller's goroutine. It blocks until ctx is
 // done or the port is closed, and returns nil then. A second thread waits in
-// the kernel (TIOCMIWAIT) meanwhile; where the driver cannot do that, the lines
-// are read every 100 ms. Errors: ErrNoModemLines, ErrGone.
+// the kernel (TIOCMIWAIT) meanwhile; where the driver cannot do that, or
+// turns out not to, the lines are read every 100 ms. Errors: ErrNoModemLines, ErrGone.
 func (p *Port) WatchModem(ctx context.Context, changed func(on line.ModemLines)) error {
 	on, err := p.Modem()
 	if err != nil {
@@ -56,11 +60,20 @@ func (p *Port) WatchModem(ctx context.Context, changed func(on line.ModemLines))
 	defer waiter.stop()
 	check := time.NewTimer(modemCheck)
 	defer check.Stop()
+	slow, missed := false, false
 	for {
+		before := on
 		select {
 		case <-edges:
+			slow, missed = false, false
 			check.Reset(modemCheck)
 		case <-check.C:
+			if missed {
+				waiter.stop()
+				return p.pollModem(ctx, look)
+			}
+			missed, slow = slow, true
+			check.Reset(modemSlow)
 		case <-ctx.Done():
 			return nil
 		case <-p.closing:
@@ -73,6 +86,10 @@ func (p *Port) WatchModem(ctx context.Context, changed func(on line.ModemLines))
 		}
 		if err := look(); err != nil {
 			return ended(err)
+		}
+		// A slow look that finds a change has come before its edge, or there is none.
+		if missed = missed && (before^on)&^line.ModemOutputs != 0; missed {
+			check.Reset(modemCheck)
 		}
 	}
 }

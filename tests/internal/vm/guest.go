@@ -100,12 +100,6 @@ func (v *VM) WriteFile(path string, data []byte, mode fs.FileMode) error {
 	return nil
 }
 
-// Dial connects to a socket in the guest, as its init: it needs no network. An
-// error of connecting is that of the first Read.
-func (v *VM) Dial(network, address string) io.ReadWriteCloser {
-	return v.control.start(wire.Start{Kind: wire.Dial, Args: []string{network, address}})
-}
-
 // Forward returns a unix socket here that leads to one in the guest, which need
 // not be there yet.
 func (v *VM) Forward(socket string) string {

@@ -73,10 +73,11 @@ func NewDisk(tb testing.TB) string {
 }
 
 // Start boots a machine and returns when its init answers. It skips the test
-// where Need does.
+// where Need does, or where one of Config.Programs is not installed.
 func Start(tb testing.TB, config Config) *VM {
 	tb.Helper()
 	Need(tb)
+	lab.NeedTools(tb, config.Programs...)
 	if config.Name == "" {
 		config.Name = "guest"
 	}

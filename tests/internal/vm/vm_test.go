@@ -84,6 +84,20 @@ func TestGuest(t *testing.T) {
 	again.Shutdown()
 }
 
+// TestNetworkOfKernel has the guest's kernel do what KubeSpan's Linux does.
+func TestNetworkOfKernel(t *testing.T) {
+	v := vm.Start(t, vm.Config{
+		Modules:  []string{"wireguard", "crc32c_generic", "nf_tables", "nft_chain_nat", "nft_masq", "nft_ct", "nft_fib_inet", "dummy numdummies=2"},
+		Programs: []string{"ip", "nft"},
+	})
+	v.MustRun("ip", "link", "add", "kubespan", "type", "wireguard")
+	v.MustRun("ip", "rule", "add", "priority", "32500", "fwmark", "0x20/0x60", "table", "180")
+	v.MustRun("nft", "add table inet talos; add chain inet talos c { type filter hook prerouting priority -300; }; add rule inet talos c meta mark set 0x40")
+	if out := v.MustRun("ip", "-brief", "link"); !strings.Contains(out, "kubespan") || !strings.Contains(out, "dummy1") {
+		t.Errorf("links are\n%s", out)
+	}
+}
+
 // TestUSB has the guest's cat and stty use each kind of device.
 func TestUSB(t *testing.T) {
 	v := vm.Start(t, vm.Config{

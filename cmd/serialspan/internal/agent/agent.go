@@ -6,6 +6,15 @@
 //	  ▲                  │ resolve                                    ▲
 //	  └──digests── registrysync                 attacher ──dial───────┘
 //
+// What a person wants is reconciled with what is: the configuration file is
+// followed (reload.go, filewatch_linux.go), and attachments of the file and of
+// commands are kept in one set (wanted.go, kept.go). What is in the way stands
+// in Status (problems.go).
+//
+//	state directory   identity, epoch, members   mesh.Store
+//	                  claims.json                numbers drawn for device names
+//	                  attachments.json           attachments made by command
+//
 // New opens the state directory and the UDP socket; Run starts everything,
 // owns all goroutines, joins them and closes what New opened.
 package agent

@@ -160,4 +160,15 @@ func TestTwins(t *testing.T) {
 			})
 		}
 	}
+	// A ping by their name would mean either; by NodeID it works.
+	if _, err := a.ctl.Ping(t.Context(), "garage"); !errors.Is(err, client.Ambiguous) {
+		t.Errorf("ping by name: %v", err)
+	}
+	if _, err := a.ctl.Ping(t.Context(), "nobody"); !errors.Is(err, client.NotFound) {
+		t.Errorf("ping of nobody: %v", err)
+	}
+	pong, err := a.ctl.Ping(t.Context(), b.Status().ID.String())
+	if err != nil || pong.ID != b.Status().ID || pong.RTT <= 0 || pong.Path != "direct" {
+		t.Errorf("ping: %+v, %v", pong, err)
+	}
 }

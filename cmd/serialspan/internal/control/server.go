@@ -32,6 +32,8 @@ type Agent interface {
 	Watch() (changes <-chan struct{}, stop func())
 	// Resolve says which device NAME or NAME@NODE means now.
 	Resolve(name string) (client.Resolution, error)
+	// Ping measures the way to the member with this name or NodeID.
+	Ping(ctx context.Context, node string) (client.Pong, error)
 	// Attach makes an attachment; the request has been checked as far as it
 	// can be without knowing devices. It returns when the PTY or listener is
 	// there, without waiting for the device. Caller(ctx) is who asks.
@@ -162,6 +164,7 @@ func (s *server) handler(ctx context.Context) http.Handler {
 		})
 	}
 	mux.HandleFunc("GET /v1/resolve", s.resolve)
+	mux.HandleFunc("POST /v1/ping", s.ping)
 	mux.HandleFunc("POST /v1/attachments", s.attach)
 	mux.HandleFunc("DELETE /v1/attachments/{id}", s.detach)
 	mux.HandleFunc("POST /v1/console", func(w http.ResponseWriter, r *http.Request) { s.console(ctx, w, r) })
@@ -198,6 +201,20 @@ func (s *server) resolve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, client.ResolveAnswer{API: client.Version, Resolution: resolution})
+}
+
+func (s *server) ping(w http.ResponseWriter, r *http.Request) {
+	node := r.URL.Query().Get("node")
+	if node == "" {
+		refuse(w, client.Errorf(client.Invalid, "write ?node=NAME", "ping: no node given"))
+		return
+	}
+	pong, err := s.config.Agent.Ping(r.Context(), node)
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	answer(w, client.PingAnswer{API: client.Version, Pong: pong})
 }
 
 func (s *server) attach(w http.ResponseWriter, r *http.Request) {

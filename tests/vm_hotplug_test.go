@@ -1,0 +1,146 @@
+package tests
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/tests/internal/lab"
+	"github.com/serialspan/serialspan/tests/internal/usbip"
+	"github.com/serialspan/serialspan/tests/internal/vm"
+)
+
+// TestSessionOutlivesUnplug pulls an FTDI adapter out under an open application
+// and plugs it in at another port: what was written meanwhile arrives, once, in
+// the same session.
+func TestSessionOutlivesUnplug(t *testing.T) {
+	secret := lab.NewSecret(t)
+	consumer := lab.StartAgent(t, nil, "consumer", secret, lab.Settings{"mesh": lab.Settings{"listen": "127.0.0.1:0"}})
+	status, err := consumer.Client().Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(status.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := vm.Start(t, vm.Config{
+		Name: "garage", Files: guestFiles(t, secret), NICs: []vm.NIC{vm.UserNet()}, Disk: vm.NewDisk(t),
+		Sticks: []vm.Stick{{ID: "a", Serial: "LAB-A", Port: "1"}},
+	})
+	edge := startGuestAgent(t, v, "garage", lab.Settings{
+		"cluster": lab.Settings{"join": []string{"10.0.2.2:" + port}},
+		"devices": lab.Settings{"publish": "known", "rules": []lab.Settings{
+			{"match": lab.Settings{"vid": "0403"}, "name": "meter", "line": "57600n81", "dtr": "off", "rts": "on"},
+		}},
+	})
+	meter := v.Stick("a")
+	s := &usbStick{device: "meter", modem: line.RTS, end: meter, state: meter.State}
+	waitDeviceState(t, consumer.Client(), s.device, client.DeviceAvailable, 20*time.Second)
+	link := filepath.Join(consumer.Dir, s.device)
+	consumer.MustRun("attach", s.device, "--pty", link)
+	app := lab.OpenTTY(t, link)
+	consumer.WaitAttachment(link, client.AttachmentConnected, 10*time.Second)
+	talk(t, app, meter, time.Second)
+	before := sessionOf(t, edge.Client, s.device)
+	timer := "/sys/bus/usb-serial/devices/ttyUSB0/latency_timer"
+	if text, err := v.ReadFile(timer); err != nil || strings.TrimSpace(string(text)) != "1" {
+		t.Errorf("the latency timer is %q, %v; want 1", text, err)
+	}
+	for _, place := range []string{"3", "2", "1"} {
+		v.Unplug("a")
+		waitDeviceState(t, edge.Client, s.device, client.DeviceAway, 10*time.Second)
+		if _, err := io.WriteString(app, "written while away"); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		v.Plug("a", place)
+		want := "written while away"
+		got := make([]byte, len(want))
+		if err := meter.SetDeadline(time.Now().Add(tripTime)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.ReadFull(meter, got); err != nil || string(got) != want {
+			t.Fatalf("at port %s came %q, %v", place, got[:n], err)
+		}
+		t.Logf("at port %s: data %v after it was plugged in", place, time.Since(start).Round(time.Millisecond))
+		talk(t, app, meter, 300*time.Millisecond)
+	}
+	after := sessionOf(t, edge.Client, s.device)
+	if after.ID != before.ID {
+		t.Errorf("the session is %+v, it was %+v", after, before)
+	}
+	// Set anew: the adapter forgets everything when it is unplugged.
+	state, err := meter.State()
+	if err == nil && (state.Modem != s.modem || state.Line.Baud == 0) {
+		err = errors.New("it is not set")
+	}
+	if err != nil {
+		t.Errorf("the adapter stands at %+v: %v", state, err)
+	}
+	_ = app.Close()
+	edge.stop(t)
+}
+
+// TestModemLines watches the modem lines of real drivers: cdc_acm ends a wait
+// in the kernel at once, cp210x has to be asked. Both waits end with the port.
+func TestModemLines(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "port.test")
+	build := exec.Command("go", "test", "-c", "-o", program, "../bridge/internal/port")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // the guest has no libraries
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the test of package port: %v\n%s", err, out)
+	}
+	v := vm.Start(t, vm.Config{Files: map[string]string{"/bin/port.test": program}, USBIP: true})
+	for _, d := range []struct {
+		tty    string
+		device *usbip.Device
+		always line.ModemLines // what the driver says of a chip without that line
+		late   time.Duration
+	}{
+		{"/dev/ttyACM0", usbip.New(usbip.Config{}), line.CTS, time.Second},
+		{"/dev/ttyUSB0", usbip.New(usbip.Config{Kind: usbip.CP2102}), 0, 3 * time.Second},
+	} {
+		unplug := v.PlugUSB(d.device)
+		lab.WaitFor(t, d.tty, 20*time.Second, func() error {
+			_, err := v.ReadFile("/sys/class/tty/" + filepath.Base(d.tty) + "/dev")
+			return err
+		})
+		p := v.Spawn("/bin/port.test", "-test.run", "TestRealModem", "-test.timeout", "60s", "-tty", d.tty, "-changes", "3")
+		seen := func(text string) time.Duration {
+			return lab.WaitFor(t, d.tty+" to show "+text, 20*time.Second, func() error {
+				if out, _ := p.Output(); strings.Contains(out, text) {
+					return nil
+				} else if p.Running() {
+					return errors.New("it shows " + out)
+				}
+				out, err := p.Wait()
+				t.Fatalf("the test in the guest ended: %v\n%s", err, out)
+				return err
+			})
+		}
+		all := "modem " + d.always.String() + "\n"
+		seen(all)
+		for _, on := range []line.ModemLines{line.DCD, line.DCD | line.DSR, line.DSR} {
+			d.device.SetModem(on)
+			all += "modem " + (on | d.always).String() + "\n"
+			if took := seen(all); took > d.late {
+				t.Errorf("%s: %v was told after %v", d.tty, on, took)
+			} else {
+				t.Logf("%s: %v was told after %v", d.tty, on, took.Round(time.Millisecond))
+			}
+		}
+		if out, err := p.Wait(); err != nil {
+			t.Errorf("%s: %v\n%s", d.tty, err, out)
+		}
+		unplug()
+	}
+}
