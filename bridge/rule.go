@@ -81,6 +81,9 @@ type Rule struct {
 	Labels    map[string]string
 }
 
+// maxRS485Delay is the kernel's limit (RS485_MAX_RTS_DELAY).
+const maxRS485Delay = 100 * time.Millisecond
+
 // ProfileNone is the Rule.Profile that turns profiles off.
 const ProfileNone = "none"
 
@@ -92,6 +95,11 @@ func (r Rule) Check() error {
 	if !r.Line.IsZero() {
 		if err := r.Line.Check(); err != nil {
 			return fmt.Errorf("check rule: %w", err)
+		}
+	}
+	for _, delay := range []time.Duration{r.RS485.BeforeSend, r.RS485.AfterSend} {
+		if delay < 0 || delay > maxRS485Delay || delay%time.Millisecond != 0 {
+			return fmt.Errorf("check rule: rs485 delay of %v; give whole milliseconds from 0 to %v", delay, maxRS485Delay)
 		}
 	}
 	_, err := r.expand("node", "kind")

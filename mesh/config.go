@@ -55,6 +55,9 @@ type Config struct {
 	// Protocols are the stream protocols that Accept will be called for;
 	// default none.
 	Protocols []string
+	// Admit says who may be a member besides holding the secret (admission:
+	// allowlist); default everybody. It must not block.
+	Admit func(identity.NodeID) bool
 	// LAN finds members on the same link by a multicast beacon; default off.
 	// It opens sockets of its own.
 	LAN bool
@@ -79,6 +82,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Admit == nil {
+		c.Admit = func(identity.NodeID) bool { return true }
 	}
 	if c.OnBroadcast == nil {
 		c.OnBroadcast = func([]byte) {}

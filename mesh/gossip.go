@@ -3,12 +3,14 @@ package mesh
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"net"
 	"sync"
 	"time"
 
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/mesh/internal/gossip"
+	"github.com/serialspan/serialspan/mesh/internal/join"
 	"github.com/serialspan/serialspan/mesh/internal/plane"
 	"github.com/serialspan/serialspan/mesh/roster"
 )
@@ -43,11 +45,17 @@ func (m *Mesh) assembleGossip() error {
 }
 
 // verifyMeta checks the signed record that a member's liveness comes with. It
-// vetoes only what is invalid, never what is merely unknown: a veto stops the
-// epidemic here.
+// vetoes only what is invalid or not admitted, never what is merely unknown: a
+// veto stops the epidemic here.
 func (m *Mesh) verifyMeta(meta []byte) (identity.NodeID, error) {
 	signed, err := roster.Parse(m.cfg.Secret.Cluster, meta)
-	return signed.ID(), err
+	if err != nil {
+		return identity.NodeID{}, err
+	}
+	if id := signed.ID(); id != m.self && !m.cfg.Admit(id) {
+		return identity.NodeID{}, fmt.Errorf("verify member %s: %w", id, join.ErrNotAdmitted)
+	}
+	return signed.ID(), nil
 }
 
 // takeLiveness notes who is alive now.

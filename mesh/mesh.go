@@ -162,6 +162,7 @@ func (m *Mesh) assemble(id *identity.Identity) error {
 		Private: m.private,
 		Record:  m.roster.Self,
 		Held:    m.roster.Get,
+		Admit:   m.cfg.Admit,
 	})
 	m.tunnel = tunnel.New(tunnel.Config{
 		Cluster: m.cfg.Secret.Cluster,

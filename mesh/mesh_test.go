@@ -501,3 +501,20 @@ func TestManyGoneMembers(t *testing.T) {
 		t.Logf("in again after %v", took)
 	})
 }
+
+// With an allowlist, the secret alone is not enough.
+func TestNotAdmitted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := meshtest.New(t, lan)
+		var friend identity.NodeID
+		hub := net.Start("hub", meshtest.Options{Admit: func(id identity.NodeID) bool { return id == friend }})
+		thief := net.Start("thief", meshtest.Options{Join: []*meshtest.Node{hub}})
+		time.Sleep(time.Minute)
+		if len(hub.Members()) != 1 {
+			t.Errorf("the hub knows %d members", len(hub.Members()))
+		}
+		if err := thief.Joins()[0].Err; err == nil || !strings.Contains(err.Error(), "cluster.allow") {
+			t.Errorf("the one that was not admitted is told: %v", err)
+		}
+	})
+}

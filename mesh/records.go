@@ -26,6 +26,10 @@ const (
 // it; mu is held.
 func (m *Mesh) merge(s roster.Signed, p proof) {
 	id := s.ID()
+	if id != m.self && !m.cfg.Admit(id) {
+		m.log.Debug("record refused, the node is not admitted", "node", id.Short())
+		return
+	}
 	if !m.ownsKey(s, p) {
 		m.log.Debug("record refused, its WireGuard key is another member's", "node", id.Short())
 		return

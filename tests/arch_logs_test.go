@@ -35,6 +35,8 @@ var logKeys = map[string]string{
 	"lost":       "bytes lost at most, a count",
 	"unknown":    "whether nobody can count what was lost",
 	"bytes":      "bytes, a count",
+	"sent":       "bytes sent, a count",
+	"received":   "bytes received, a count",
 
 	"address":  "an address that is no endpoint of a member: a mesh address, a listener, a client",
 	"endpoint": "UDP address of a member",
@@ -43,6 +45,7 @@ var logKeys = map[string]string{
 	"links":    "network links' names",
 	"down":     "whether a path was lost and none took its place",
 	"epoch":    "epoch of a node record",
+	"was":      "the epoch before it changed",
 	"sequence": "sequence of a node record",
 	"kept":     "how many of a damaged list were kept",
 	"limit":    "the most there may be",

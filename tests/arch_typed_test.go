@@ -30,7 +30,8 @@ type typed struct {
 
 // finding is what a check has against a place.
 type finding struct {
-	// file is below the module.
+	// file is below the module. It is a package if line is 0; text then has
+	// the place.
 	file string
 	line int
 	// what is the short name of what was found, as in lists of exceptions;
@@ -39,7 +40,12 @@ type finding struct {
 }
 
 // String begins with the place as an editor wants it.
-func (f finding) String() string { return fmt.Sprintf("%s:%d: %s", f.file, f.line, f.text) }
+func (f finding) String() string {
+	if f.line == 0 {
+		return f.text
+	}
+	return fmt.Sprintf("%s:%d: %s", f.file, f.line, f.text)
+}
 
 // find notes something at a node.
 func (p *typed) find(at ast.Node, what, format string, args ...any) finding {

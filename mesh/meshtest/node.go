@@ -16,16 +16,17 @@ import (
 // Options is how a node is started. The zero value is a node that waits for
 // others to join through it.
 type Options struct {
-	Join        []*Node          // join through these
-	JoinAddress []string         // and these
-	Protocols   []string         // for Accept
-	Relay       mesh.RelayMode   // default: auto
-	OnBroadcast func([]byte)     // see mesh.Config
-	Secret      identity.Secret  // default: the network's
-	StateDir    string           // default: a new one
-	Addr        netip.AddrPort   // default: a new one
-	Wall        func() time.Time // its wall clock; default: the bubble's
-	Logger      *slog.Logger     // default: none
+	Join        []*Node                    // join through these
+	JoinAddress []string                   // and these
+	Protocols   []string                   // for Accept
+	Relay       mesh.RelayMode             // default: auto
+	OnBroadcast func([]byte)               // see mesh.Config
+	Admit       func(identity.NodeID) bool // default: everybody
+	Secret      identity.Secret            // default: the network's
+	StateDir    string                     // default: a new one
+	Addr        netip.AddrPort             // default: a new one
+	Wall        func() time.Time           // its wall clock; default: the bubble's
+	Logger      *slog.Logger               // default: none
 }
 
 // Node is a mesh node on a Network.
@@ -65,7 +66,7 @@ func (n *Network) Start(name string, o Options) *Node {
 	}
 	node.Mesh, err = mesh.New(mesh.Config{
 		Store: store, Secret: o.Secret, Name: name, Socket: node.socket, Join: join,
-		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Relay: o.Relay, Wall: o.Wall, Logger: o.Logger,
+		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Relay: o.Relay, Admit: o.Admit, Wall: o.Wall, Logger: o.Logger,
 		Addresses: func() ([]netip.Addr, error) { return []netip.Addr{o.Addr.Addr()}, nil },
 	})
 	n.fatal(err, "start %s", name)
