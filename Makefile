@@ -34,9 +34,8 @@ fuzz: ## each fuzz target for FUZZ=30s
 		echo "fuzz $$dir $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZ) "$$dir" || exit 1; \
 	done
 
-cover: ## statement coverage per package
-	@$(GO) test -cover $$($(GO) list ./... | grep -v '/tests') | \
-	awk '{ for (i = 1; i <= NF; i++) if ($$i ~ /%$$/) printf "%7s  %s\n", $$i, ($$1 == "ok" ? $$2 : $$1) } /FAIL/ { bad = 1; print } END { exit bad }'
+cover: ## a table per package: lines, exported names, lines of tests, coverage
+	@{ $(GO) test -cover $$($(GO) list ./... | grep -v '/tests$$') || echo FAIL; } 2>&1 | $(GO) run ./tests/internal/cover
 
 bench-first-light: build ## round trip next to ser2net + socat, memory, size of the program
 	@./tests/install-tools

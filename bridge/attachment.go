@@ -169,29 +169,16 @@ func (t *attachment) isPatient() bool {
 func (t *attachment) status() Status {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := Status{ID: t.spec.ID, Device: t.spec.Device, Kind: t.spec.kind(), Where: t.where, Err: t.last}
 	sum := t.totals
+	s := Status{Err: t.last}
 	switch u := t.use; {
 	case t.failed != nil:
 		s.State, s.Err = AttachmentFailed, t.failed
-	case u == nil:
-		s.State = AttachmentWaiting
-	default:
-		seen := u.view()
-		sum.add(seen.totals)
-		s.Err, s.RoundTrip, s.Users, s.Line = seen.failure, seen.trip, seen.users, seen.line
-		switch {
-		case seen.connected && seen.failure == nil:
-			s.State = AttachmentConnected
-		case t.right.isKicked():
-			s.State = AttachmentKicked
-		case seen.has:
-			s.State = AttachmentHolding
-		default:
-			s.State = AttachmentWaiting
-		}
-		s.Session, s.Owner = u.current()
+	case u != nil:
+		s = u.status()
+		sum.add(totals{s.Sent, s.Received, s.Resumed, s.Gaps, s.Lost})
 	}
+	s.ID, s.Device, s.Kind, s.Where = t.spec.ID, t.spec.Device, t.spec.kind(), t.where
 	s.Sent, s.Received, s.Resumed, s.Gaps, s.Lost = sum.sent, sum.received, sum.resumed, sum.gaps, sum.lost
 	if s.State != t.state {
 		t.state, t.since = s.State, time.Now()

@@ -102,13 +102,15 @@ func (l *link) view() (stats linkStats, connected bool) {
 // the answer wrong.
 func (l *link) next() uint64 {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if old := l.conn; old != nil {
-		l.conn = nil
+	old, next := l.conn, l.end.Next()
+	if l.conn = nil; old != nil {
 		l.end.Disconnect()
-		defer func() { _ = old.Close() }()
 	}
-	return l.end.Next()
+	l.mu.Unlock()
+	if old != nil {
+		_ = old.Close()
+	}
+	return next
 }
 
 // setMaxStale sets the age beyond which bytes are not sent at a resume; 0: any

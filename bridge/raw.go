@@ -68,6 +68,9 @@ func (r *raw) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Status tells how the use is; ID, Where and State's Age are not set.
+func (r *raw) Status() Status { return r.use.status() }
+
 // Close ends the use. It is safe to call twice.
 func (r *raw) Close() error {
 	r.closeOne.Do(func() { r.use.finish(rawLinger) })

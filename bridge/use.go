@@ -154,8 +154,16 @@ func (u *use) once(dialCtx, ctx context.Context) (lasted time.Duration, err erro
 	u.note(nil)
 	began := time.Now()
 	// On a normal end the peer is told, and the stream with it comes to an end.
-	stop := context.AfterFunc(ctx, func() { u.drop(session.CloseError{Code: session.CodeNormal}) })
-	defer stop()
+	dropped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(dropped)
+		u.drop(session.CloseError{Code: session.CodeNormal})
+	})
+	defer func() {
+		if !stop() {
+			<-dropped
+		}
+	}()
 	err = l.serve(conn, frames)
 	if ctx.Err() == nil && !isClose(err) {
 		u.log.Info("stream to the device broke, session is held", "session", l.id, "err", err)
@@ -324,7 +332,12 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 	l := u.link
 	if l == nil {
 		l = newLink(open.ID, u.config.Window, u.sink(), u.log)
+		between := u.begun && !open.Resume // of one that was resumed the owner tells the gap
 		u.begun, u.next = true, newID()
+		if between {
+			u.totals.add(totals{gaps: 1})
+			u.log.Warn("a new session begins, what the device sent since the last is lost", "unknown", true)
+		}
 		if u.gap > 0 {
 			_ = l.control(session.Control{Kind: session.KindGap, Lost: u.gap}) // an empty session has room
 			u.gap = 0

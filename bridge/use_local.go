@@ -171,6 +171,25 @@ func (u *use) view() useView {
 	return v
 }
 
+// status is a view for people, without what only an attachment has.
+func (u *use) status() Status {
+	seen := u.view()
+	s := Status{
+		Device: u.device, Kind: u.kind, Err: seen.failure, RoundTrip: seen.trip, Users: seen.users, Line: seen.line,
+		Sent: seen.sent, Received: seen.received, Resumed: seen.resumed, Gaps: seen.gaps, Lost: seen.lost,
+	}
+	switch {
+	case seen.connected && seen.failure == nil:
+		s.State = AttachmentConnected
+	case u.right.isKicked():
+		s.State = AttachmentKicked
+	case seen.has:
+		s.State = AttachmentHolding
+	}
+	s.Session, s.Owner = u.current()
+	return s
+}
+
 // AwayError says that the device of a session that goes on is not there now:
 // its owner keeps the session for the hold time. It unwraps to
 // session.CodeGone.

@@ -14,6 +14,9 @@ import (
 // DefaultPort is the UDP port of a node, and of a join address without one.
 const DefaultPort = 51821
 
+// DefaultForgetAfter outlasts a long weekend without power.
+const DefaultForgetAfter = 7 * 24 * time.Hour
+
 // Socket is the node's UDP socket; ListenUDP opens the real one.
 type Socket interface {
 	// ReadFrom waits for a datagram and says where it came from and which of
@@ -64,6 +67,9 @@ type Config struct {
 	// Relay says whether this node passes messages on for others; default
 	// RelayAuto.
 	Relay RelayMode
+	// ForgetAfter is how long a member may be gone before it is forgotten;
+	// default DefaultForgetAfter.
+	ForgetAfter time.Duration
 	// OnBroadcast gets every message of Broadcast from other members, at least
 	// once each; it must not block or keep the message. Default: ignored.
 	OnBroadcast func(message []byte)
@@ -82,6 +88,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.ForgetAfter <= 0 {
+		c.ForgetAfter = DefaultForgetAfter
 	}
 	if c.Admit == nil {
 		c.Admit = func(identity.NodeID) bool { return true }

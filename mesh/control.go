@@ -87,6 +87,7 @@ func (m *Mesh) controlLoop(ctx context.Context) {
 			look = false
 		case <-addresses.C:
 			m.do(m.lookAtAddresses)
+			m.forgetGone()
 			look = false
 		case <-m.signals.wake:
 		case <-timer.C:

@@ -165,6 +165,7 @@ func (m *Mesh) joinLoop(ctx context.Context) {
 		alone := m.alone()
 		// Seeds have the first places; the names among them take their time.
 		seeds := m.seedTargets(ctx)
+		rand.Shuffle(len(seeds), func(i, j int) { seeds[i], seeds[j] = seeds[j], seeds[i] })
 		m.beginJoins(append(seeds, m.missing(alone)...))
 		m.sayJoinFailures()
 		wait := rejoinEvery

@@ -76,7 +76,8 @@ type Mesh struct {
 	record   roster.Record // ours, as last signed
 	seen     []netip.AddrPort
 	seenAt   time.Duration
-	alive    map[identity.NodeID]bool // as gossip last said
+	alive    map[identity.NodeID]bool          // as gossip last said
+	gone     map[identity.NodeID]time.Duration // since when the others are not
 	twin     bool
 	// relaysChanged: a path or record has changed that may matter to relaying.
 	relaysChanged bool
@@ -110,6 +111,7 @@ func New(cfg Config) (*Mesh, error) {
 		added:    make(map[identity.NodeID]time.Duration),
 		skews:    make(map[identity.NodeID]time.Duration),
 		alive:    make(map[identity.NodeID]bool),
+		gone:     make(map[identity.NodeID]time.Duration),
 	}
 	m.signals.init()
 	m.joining.init(cfg.Join)

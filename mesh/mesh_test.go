@@ -3,6 +3,7 @@ package mesh_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/netip"
@@ -479,26 +480,20 @@ func TestSeedThatJoinsUsIsFine(t *testing.T) {
 	})
 }
 
-// A node that knows many members that are gone still gets in through one that
-// is there.
-func TestManyGoneMembers(t *testing.T) {
+// A node with many addresses that are dead still gets in through the one that
+// is not: none pushes another out.
+func TestManyDeadAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		net := meshtest.New(t, lan)
-		seed := net.Start("seed", meshtest.Options{})
-		there := net.Start("there", meshtest.Options{Join: []*meshtest.Node{seed}})
-		var gone []*meshtest.Node
-		for range 30 {
-			gone = append(gone, net.Start("gone", meshtest.Options{Join: []*meshtest.Node{seed}}))
+		there := net.Start("there", meshtest.Options{})
+		var addresses []string
+		for i := range 100 {
+			addresses = append(addresses, fmt.Sprintf("203.0.113.%d", i))
 		}
-		back := net.Start("back", meshtest.Options{Join: []*meshtest.Node{seed}})
-		net.WaitFor(20*time.Second, "it to know all", func() bool { return len(back.Members()) == 33 })
-		back.Stop()
-		for _, n := range append(gone, seed) {
-			n.Crash()
-		}
-		back = back.Restart()
-		took := net.WaitFor(3*time.Minute, "it to be in again", func() bool { return back.State(there) == mesh.Alive })
-		t.Logf("in again after %v", took)
+		addresses = append(addresses, there.Addr.String())
+		back := net.Start("back", meshtest.Options{JoinAddress: addresses})
+		took := net.WaitFor(2*time.Minute, "it to be in", allAlive(there, back))
+		t.Logf("in after %v", took)
 	})
 }
 
@@ -516,5 +511,29 @@ func TestNotAdmitted(t *testing.T) {
 		if err := thief.Joins()[0].Err; err == nil || !strings.Contains(err.Error(), "cluster.allow") {
 			t.Errorf("the one that was not admitted is told: %v", err)
 		}
+	})
+}
+
+func TestGoneMemberIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := meshtest.New(t, lan)
+		brief := meshtest.Options{ForgetAfter: time.Hour}
+		a := net.Start("a", brief)
+		brief.Join = []*meshtest.Node{a}
+		b, c := net.Start("b", brief), net.Start("c", brief)
+		net.WaitFor(5*time.Second, "all to see all alive", allAlive(a, b, c))
+		c.Crash()
+		knows := func(n *meshtest.Node) func() bool { return func() bool { _, ok := n.Member(c); return ok } }
+		time.Sleep(50 * time.Minute)
+		if !knows(a)() || !knows(b)() {
+			t.Error("forgotten too early")
+		}
+		net.WaitFor(15*time.Minute, "a and b to forget c", func() bool { return !knows(a)() && !knows(b)() })
+		time.Sleep(10 * time.Minute)
+		if knows(a)() || knows(b)() {
+			t.Error("it was raised from the dead")
+		}
+		c = c.Restart()
+		net.WaitFor(time.Minute, "c to be back", allAlive(a, b, c))
 	})
 }

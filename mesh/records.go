@@ -82,7 +82,28 @@ func (m *Mesh) forget(id identity.NodeID) {
 	delete(m.pairs, id)
 	delete(m.added, id)
 	delete(m.skews, id)
+	delete(m.gone, id)
 	m.later(func() { m.gossip.Forget(id) })
+}
+
+// forgetGone forgets the members that have been gone for too long.
+func (m *Mesh) forgetGone() {
+	m.do(func() {
+		for _, s := range m.roster.All() {
+			id := s.ID()
+			since, noted := m.gone[id]
+			switch {
+			case id == m.self:
+			case m.alive[id]:
+				delete(m.gone, id)
+			case !noted:
+				m.gone[id] = m.now()
+			case m.now()-since >= m.cfg.ForgetAfter && m.sessions[id] == 0:
+				m.log.Info("member forgotten, it was gone for too long", "node", s.Record().Name, "id", id.Short())
+				m.forget(id)
+			}
+		}
+	})
 }
 
 // forgetOne makes room for a member by forgetting one that is not alive; mu is

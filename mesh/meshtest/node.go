@@ -20,6 +20,7 @@ type Options struct {
 	JoinAddress []string                   // and these
 	Protocols   []string                   // for Accept
 	Relay       mesh.RelayMode             // default: auto
+	ForgetAfter time.Duration              // default: mesh.DefaultForgetAfter
 	OnBroadcast func([]byte)               // see mesh.Config
 	Admit       func(identity.NodeID) bool // default: everybody
 	Secret      identity.Secret            // default: the network's
@@ -66,7 +67,7 @@ func (n *Network) Start(name string, o Options) *Node {
 	}
 	node.Mesh, err = mesh.New(mesh.Config{
 		Store: store, Secret: o.Secret, Name: name, Socket: node.socket, Join: join,
-		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Relay: o.Relay, Admit: o.Admit, Wall: o.Wall, Logger: o.Logger,
+		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Relay: o.Relay, Admit: o.Admit, ForgetAfter: o.ForgetAfter, Wall: o.Wall, Logger: o.Logger,
 		Addresses: func() ([]netip.Addr, error) { return []netip.Addr{o.Addr.Addr()}, nil },
 	})
 	n.fatal(err, "start %s", name)

@@ -1,0 +1,33 @@
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"testing"
+)
+
+// NewLink makes hosts on one Ethernet link, without a router: 10.93.0.0/24 and
+// IPv6 link-local addresses. It skips the test without root.
+func NewLink(tb testing.TB, names ...string) *Network {
+	tb.Helper()
+	NeedRoot(tb)
+	sweep(tb)
+	prefix := fmt.Sprintf("%s%d-%d-", namePrefix, os.Getpid(), networks.Add(1))
+	n := &Network{prefix: prefix, router: prefix + "switch", hosts: map[string]*Host{}}
+	addNamespace(tb, n.router)
+	ip(tb, "-n", n.router, "link", "add", "br0", "type", "bridge")
+	ip(tb, "-n", n.router, "link", "set", "br0", "up")
+	for i, name := range names {
+		h := &Host{Name: name, Addr: netip.AddrFrom4([4]byte{10, 93, 0, byte(i + 1)}), tb: tb, namespace: prefix + name}
+		port := "to-" + name
+		addNamespace(tb, h.namespace)
+		ip(tb, "-n", h.namespace, "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", n.router)
+		ip(tb, "-n", n.router, "link", "set", port, "master", "br0")
+		ip(tb, "-n", n.router, "link", "set", port, "up")
+		ip(tb, "-n", h.namespace, "address", "add", h.Addr.String()+"/24", "dev", "eth0")
+		ip(tb, "-n", h.namespace, "link", "set", "eth0", "up")
+		n.hosts[name] = h
+	}
+	return n
+}
