@@ -42,13 +42,38 @@ func (c *Config) checkNodes(p *places) {
 	}
 }
 
+// Members returns the NodeIDs that an allow list means.
+func (c Cluster) Members(words []string) ([]identity.NodeID, error) {
+	var ids []identity.NodeID
+	for _, word := range words {
+		id, err := c.Member(word)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+func (c *Config) checkAdmission(p *places) {
+	c.checkAllow(p, "cluster.allow", c.Cluster.Allow)
+	listed := c.Cluster.Admission == "allowlist"
+	switch {
+	case listed && len(c.Cluster.Allow) == 0:
+		p.addKey("cluster.allow", "is empty, so no other node could be a member; list NodeIDs or names of cluster.nodes")
+	case !listed && len(c.Cluster.Allow) > 0:
+		p.addKey("cluster.allow", "has no effect without admission: allowlist; add that, or remove the list")
+	}
+}
+
+// checkAllow checks the list at key.
 func (c *Config) checkAllow(p *places, key string, allow []string) {
 	for i, word := range allow {
 		if _, named := c.Cluster.Nodes[word]; named {
 			continue // a wrong NodeID is told at its own place
 		}
 		if _, err := c.Cluster.Member(word); err != nil {
-			p.addKey(fmt.Sprintf("%s.allow[%d]", key, i), "%v", err)
+			p.addKey(fmt.Sprintf("%s[%d]", key, i), "%v", err)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/registry/naming"
@@ -45,6 +46,7 @@ func (c *Config) fill() {
 	c.Node.StateDir = under(dir, c.Node.StateDir)
 	c.Cluster.SecretFile = under(dir, c.Cluster.SecretFile)
 	c.Control.Socket = under(dir, c.Control.Socket)
+	c.Devices.ProfilesDir = under(dir, c.Devices.ProfilesDir)
 	for i, host := range c.Cluster.Join {
 		if withPort, err := JoinAddress(host); err == nil {
 			c.Cluster.Join[i] = withPort
@@ -52,12 +54,6 @@ func (c *Config) fill() {
 	}
 	for i := range c.Devices.Rules {
 		r := &c.Devices.Rules[i]
-		if r.Busy == "" {
-			r.Busy = "kick"
-		}
-		if r.Hold == 0 {
-			r.Hold = DefaultHold
-		}
 		for _, hex := range []*string{&r.Match.VID, &r.Match.PID, &r.Match.Interface} {
 			*hex = strings.ToLower(*hex)
 		}
@@ -112,6 +108,7 @@ func (c *Config) check(p *places) {
 	required(p, "control.socket", c.Control.Socket)
 	c.checkMesh(p)
 	c.checkNodes(p)
+	c.checkAdmission(p)
 	for i := range c.Devices.Rules {
 		c.checkRule(p, i)
 	}
@@ -208,74 +205,37 @@ func (c *Config) checkRule(p *places, i int) {
 			p.addKey(key+".line", "%v", err)
 		}
 	}
-	c.checkAllow(p, key, rule.Allow)
+	checkName(p, key+".kind", rule.Kind)
+	checkName(p, key+".profile", rule.Profile)
+	c.checkAllow(p, key+".allow", rule.Allow)
+	c.checkAllow(p, key+".allow_read", rule.AllowRead)
+	if len(rule.AllowRead) > 0 && len(rule.Allow) == 0 {
+		p.addKey(key+".allow_read", "has no effect without allow, since then every member may open the device; add allow, or remove it")
+	}
+	checkRS485(p, key+".rs485", rule.RS485)
 }
 
-func (c *Config) checkAttachments(p *places) {
-	links, asker := NewLinkRule(c.Control.LinkDirs), c.asker()
-	first := map[string]int{}
-	once := func(i int, key, where string) {
-		if j, twice := first[where]; twice {
-			p.addKey(key, "%s is also where attachments[%d] is; remove one", where, j)
-			return
-		}
-		first[where] = i
+// checkName checks an optional word.
+func checkName(p *places, key, word string) {
+	if word != "" && !naming.Valid(word) {
+		p.addKey(key, "%q is no name; write 1 to 63 letters, digits, '.', '_' or '-'", word)
 	}
-	for i, a := range c.Attachments {
-		key := fmt.Sprintf("attachments[%d]", i)
-		name, node, at := strings.Cut(a.Device, "@")
-		if !deviceOrQuery.MatchString(a.Device) || !naming.Valid(name) || at && !naming.Valid(node) {
-			p.addKey(key+".device", "%q is no device; write NAME or NAME@NODE", a.Device)
-		}
-		switch {
-		case (a.PTY == PTY{}) == (a.TCP == ""):
-			p.addKey(key, "write either pty: {link: PATH} or tcp: ADDRESS")
-		case a.TCP != "":
-			c.checkTCP(p, key, a)
-			if !strings.HasSuffix(a.TCP, ":0") {
-				once(i, key+".tcp", a.TCP)
-			}
-		case !filepath.IsAbs(a.PTY.Link):
-			p.addKey(key+".pty.link", "%q must be an absolute path such as /run/serialspan/zwave", a.PTY.Link)
-		default:
-			if err := links.Check(asker, a.PTY.Link); err != nil {
-				p.addKey(key+".pty.link", "%v", err)
-			}
-			once(i, key+".pty.link", filepath.Clean(a.PTY.Link))
+}
+
+func checkRS485(p *places, key string, r RS485) {
+	if !r.On && r != (RS485{}) {
+		p.addKey(key, "has no effect without on: true; add it, or remove the rest")
+	}
+	for _, wait := range []struct {
+		key   string
+		value time.Duration
+	}{{"before_send", r.BeforeSend}, {"after_send", r.AfterSend}} {
+		if wait.value%time.Millisecond != 0 || wait.value > maxRS485 {
+			p.addKey(key+"."+wait.key, "%v: write whole milliseconds, at most %v", wait.value, maxRS485)
 		}
 	}
 }
 
-func (c *Config) checkTCP(p *places, key string, a Attachment) {
-	if err := CheckTCP(a.TCP); err != nil {
-		p.addKey(key+".tcp", "%v", err)
-	} else if !IsLoopback(a.TCP) && !a.Expose {
-		p.addKey(key+".tcp", "%s can be reached from other machines, without a password; write a loopback address such as 127.0.0.1:6639, or add expose: true", a.TCP)
-	}
-}
-
-// CheckTCP checks an address to listen on: [IP]:PORT or localhost:PORT.
-func CheckTCP(address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil || host != "" && host != "localhost" && !isIP(host) {
-		return fmt.Errorf("parse TCP address %q: write IP:PORT such as 127.0.0.1:6639", address)
-	}
-	return nil
-}
-
-// IsLoopback reports whether a TCP address to listen on can be reached from
-// this machine only.
-func IsLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	if host == "localhost" {
-		return true
-	}
-	addr, err := netip.ParseAddr(host)
-	return err == nil && addr.Unmap().IsLoopback()
-}
+// maxRS485 is what the kernel takes, include/uapi/linux/serial.h and
+// RS485_MAX_RTS_DELAY.
+const maxRS485 = 100 * time.Millisecond

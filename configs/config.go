@@ -58,8 +58,12 @@ type Cluster struct {
 	// Join lists members to join through, as HOST[:PORT]; after Load each has
 	// a port. Empty: wait to be joined.
 	Join []string `mapstructure:"join"`
-	// Admission says who is let in. With secret, whoever holds it is a member.
-	Admission string `mapstructure:"admission" oneof:"secret"`
+	// Admission says who is let in. With secret, whoever holds it is a member;
+	// with allowlist, whoever holds it and is listed in cluster.allow.
+	Admission string `mapstructure:"admission" oneof:"secret allowlist"`
+	// Allow lists the members that this node takes under allowlist: NodeIDs,
+	// or names of cluster.nodes. This node itself need not be listed.
+	Allow []string `mapstructure:"allow"`
 	// Nodes gives members names of this machine's own: name to NodeID. Only
 	// such names and NodeIDs authorise, never what a node calls itself.
 	Nodes map[string]string `mapstructure:"nodes"`
@@ -72,6 +76,12 @@ type Mesh struct {
 	// Advertise lists addresses, at most 8, at which others reach this node
 	// besides those the node finds out itself: a port forwarded by a router.
 	Advertise []netip.AddrPort `mapstructure:"advertise"`
+	// Relay says whether this node passes messages on, which it cannot read,
+	// for members that cannot reach each other: auto (once two members reach
+	// it straight), on or off.
+	Relay string `mapstructure:"relay" oneof:"auto on off"`
+	// LAN finds members on the same link by multicast, without cluster.join.
+	LAN bool `mapstructure:"lan"`
 }
 
 // Devices says which serial devices of this machine others may open.
@@ -80,6 +90,10 @@ type Devices struct {
 	// (every serial device with hardware behind it) or listed (what a rule
 	// matches).
 	Publish string `mapstructure:"publish" oneof:"known all listed"`
+	// ProfilesDir is a folder with profiles of one's own (*.yaml), which stand
+	// before those that come along. Empty: none. A relative path is relative to
+	// the folder of the file.
+	ProfilesDir string `mapstructure:"profiles_dir"`
 	// Rules are tried in order, the first that matches a device counts.
 	Rules []Rule `mapstructure:"rules"`
 }
@@ -90,23 +104,50 @@ type Rule struct {
 	// Name is the logical name, in which {{.Node}} and {{.Kind}} stand for the
 	// node's name and the kind of device. Empty: "{{.Node}}-{{.Kind}}".
 	Name string `mapstructure:"name"`
-	// Line is the line settings on open, as bridge/line writes them; empty:
-	// "115200n81".
+	// Kind is the kind of device, such as zwave or serial; empty: as the
+	// profile says, else serial.
+	Kind string `mapstructure:"kind"`
+	// Profile names the profile that holds where the rule says nothing; none
+	// turns profiles off. Empty: that of the device.
+	Profile string `mapstructure:"profile"`
+	// Line is the line settings on open, as bridge/line writes them; empty: as
+	// the profile says, else "115200n81".
 	Line string `mapstructure:"line"`
-	// DTR is how the modem line stands after opening; empty: as the driver
-	// leaves it.
+	// DTR is how the modem line stands after opening; empty: as the profile
+	// says, else as the driver leaves it.
 	DTR string `mapstructure:"dtr" oneof:"on off"`
 	// RTS is the same for the other line.
 	RTS string `mapstructure:"rts" oneof:"on off"`
-	// Busy is what happens to a second consumer: kick (it gets the device) or
-	// refuse.
-	Busy string `mapstructure:"busy" oneof:"kick refuse"`
+	// RS485 lets the port drive the direction of an RS-485 line by RTS.
+	RS485 RS485 `mapstructure:"rs485"`
+	// Busy is what happens to a second consumer: kick (it gets the device),
+	// refuse, wait (it gets the device when the first is done) or share (both
+	// have it). Empty: as the profile says, else kick.
+	Busy string `mapstructure:"busy" oneof:"kick refuse wait share"`
 	// Hold is how long the device stays reserved for a consumer whose
-	// connection broke.
+	// connection broke. Empty: as the profile says, else 15s.
 	Hold time.Duration `mapstructure:"hold"`
+	// MaxStale is how old bytes may be that are sent again after an outage,
+	// older ones are dropped and counted; off: any age. Empty: as the profile
+	// says, else off.
+	MaxStale Age `mapstructure:"max_stale"`
 	// Allow lists who may open the device: NodeIDs, or names of
 	// cluster.nodes. Empty: every member.
 	Allow []string `mapstructure:"allow"`
+	// AllowRead lists who else may read along ("serialspan monitor"); those of
+	// allow may anyway.
+	AllowRead []string `mapstructure:"allow_read"`
+}
+
+// RS485 is a half-duplex line whose direction RTS switches.
+type RS485 struct {
+	On                bool          `mapstructure:"on"`                            // switches it on; the driver has to support it
+	RTSOnSend         string        `mapstructure:"rts_on_send" oneof:"on off"`    // RTS while sending; empty: on
+	RTSAfterSend      string        `mapstructure:"rts_after_send" oneof:"on off"` // RTS otherwise; empty: off
+	BeforeSend        time.Duration `mapstructure:"before_send"`                   // from RTS to the first bit, whole milliseconds
+	AfterSend         time.Duration `mapstructure:"after_send"`                    // from the last bit to RTS, whole milliseconds
+	ReceiveDuringSend bool          `mapstructure:"receive_during_send"`           // the port hears what it sends
+	Terminate         bool          `mapstructure:"terminate"`                     // switches the terminating resistor in, where there is one
 }
 
 // Match selects devices. An empty field matches everything; a rule has at
@@ -120,15 +161,23 @@ type Match struct {
 	Path      string `mapstructure:"path"`      // absolute path of any tty, a PTY too
 }
 
-// Attachment is a device wanted on this machine, as a PTY or as a TCP port.
+// Attachment is a device wanted on this machine, as a PTY, as a TCP port or as
+// an RFC 2217 port.
 type Attachment struct {
 	// Device is NAME or NAME@NODE.
 	Device string `mapstructure:"device"`
 	PTY    PTY    `mapstructure:"pty"`
 	// TCP is the address to listen on, IP:PORT. Any local user can connect.
 	TCP string `mapstructure:"tcp"`
-	// Expose allows a TCP address that other machines can reach.
+	// RFC2217 is the address to listen on for clients that also set baud rate
+	// and modem lines over the connection (rfc2217://), IP:PORT.
+	RFC2217 string `mapstructure:"rfc2217"`
+	// Expose allows an address that other machines can reach.
 	Expose bool `mapstructure:"expose"`
+	// Line is the line settings that a session begins with; empty: those of
+	// the device. A PTY keeps data bits and parity from here, since no
+	// application can set them there.
+	Line string `mapstructure:"line"`
 }
 
 // PTY says where and for whom an attachment makes a PTY.
@@ -193,7 +242,7 @@ func Default() Config {
 	return Config{
 		Node:    Node{Name: hostName(), Labels: map[string]string{}, StateDir: defaultStateDir()},
 		Cluster: Cluster{SecretFile: SecretFileName, Admission: "secret"},
-		Mesh:    Mesh{Listen: ":51821"},
+		Mesh:    Mesh{Listen: ":51821", Relay: "auto", LAN: true},
 		Devices: Devices{Publish: "known"},
 		Control: Control{Socket: client.DefaultSocket(), Mode: 0o660, LinkDirs: []string{"/dev/serialspan", "/run/serialspan"}},
 		Log:     Log{Level: "info", Format: "text"},

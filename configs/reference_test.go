@@ -49,8 +49,14 @@ var machine = map[string]string{
 
 // inRules are the defaults inside lists, which the loader fills in.
 var inRules = map[string]string{
-	"devices.rules[].name": "`{{.Node}}-{{.Kind}}`", "devices.rules[].line": "`115200n81`", "devices.rules[].busy": "`kick`",
-	"devices.rules[].hold": "`" + configs.DefaultHold.String() + "`", "attachments[].pty.mode": "`0600`, with a group `0660`",
+	"devices.rules[].name": "`{{.Node}}-{{.Kind}}`", "devices.rules[].line": "the profile's, else `115200n81`",
+	"devices.rules[].kind": "the profile's, else `serial`", "devices.rules[].profile": "the device's",
+	"devices.rules[].busy": "the profile's, else `kick`", "devices.rules[].max_stale": "the profile's, else `off`",
+	"devices.rules[].hold":     "the profile's, else `" + configs.DefaultHold.String() + "`",
+	"devices.rules[].rs485.on": "`false`", "devices.rules[].rs485.rts_on_send": "`on`", "devices.rules[].rs485.rts_after_send": "`off`",
+	"devices.rules[].rs485.before_send": "`0s`", "devices.rules[].rs485.after_send": "`0s`",
+	"devices.rules[].rs485.receive_during_send": "`false`", "devices.rules[].rs485.terminate": "`false`",
+	"attachments[].pty.mode": "`0600`, with a group `0660`", "attachments[].line": "the device's",
 	"attachments[].expose": "`false`",
 }
 
@@ -136,6 +142,8 @@ func typeName(f reflect.StructField) string {
 	switch f.Type {
 	case reflect.TypeFor[time.Duration]():
 		return "duration: `15s`, `500ms`"
+	case reflect.TypeFor[configs.Age]():
+		return "duration, or `off`"
 	case reflect.TypeFor[configs.FileMode]():
 		return "octal"
 	case reflect.TypeFor[[]netip.AddrPort]():

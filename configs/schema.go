@@ -198,7 +198,7 @@ func (w *walker) scalar(n *yaml.Node, t reflect.Type, key, oneof string) any {
 		return nil
 	case t == durationType:
 		d, err := time.ParseDuration(text)
-		if err != nil || d <= 0 || d > 24*time.Hour {
+		if err != nil || d <= 0 || d > maxAge {
 			w.add(w.place(n), key, "%q is no duration between 0 and 24h; write for example 15s or 500ms", text)
 			return nil
 		}

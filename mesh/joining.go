@@ -161,11 +161,16 @@ func (m *Mesh) Joins() []JoinStatus {
 func (m *Mesh) joinLoop(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	turn := 0
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		alone := m.alone()
 		// Seeds have the first places; the names among them take their time.
 		seeds := m.seedTargets(ctx)
-		rand.Shuffle(len(seeds), func(i, j int) { seeds[i], seeds[j] = seeds[j], seeds[i] })
+		if len(seeds) > joinMost { // they take turns
+			first := turn * joinMost % len(seeds)
+			seeds = append(seeds[first:], seeds[:first]...)
+			turn++
+		}
 		m.beginJoins(append(seeds, m.missing(alone)...))
 		m.sayJoinFailures()
 		wait := rejoinEvery
