@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/serialspan/serialspan/configs"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -82,6 +83,37 @@ func TestMember(t *testing.T) {
 	}
 	if _, err := cluster.Member("attic"); err == nil {
 		t.Error("a name that is not listed is a member")
+	}
+}
+
+func TestAdmission(t *testing.T) {
+	server := identity.FromSeed([32]byte{1}).ID()
+	t.Setenv("SERIALSPAN_CLUSTER_ADMISSION", "allowlist")
+	t.Setenv("SERIALSPAN_CLUSTER_ALLOW", "server")
+	config, err := load(t, "cluster: {nodes: {server: "+server.String()+"}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, err := config.Cluster.Members(config.Cluster.Allow)
+	if err != nil || len(have) != 1 || have[0] != server {
+		t.Errorf("have %v, %v", have, err)
+	}
+	if _, err := config.Cluster.Members([]string{"server", "attic"}); err == nil {
+		t.Error("a name that is not listed is a member")
+	}
+}
+
+func TestAge(t *testing.T) {
+	for text, want := range map[string]configs.Age{"off": configs.AgeOff, "1.5s": configs.Age(1500 * time.Millisecond)} {
+		var have configs.Age
+		if err := have.UnmarshalText([]byte(text)); err != nil || have != want || have.String() != text {
+			t.Errorf("%s: %v, %v", text, have, err)
+		}
+	}
+	for _, text := range []string{"", "0", "-1s", "25h", "on"} {
+		if err := new(configs.Age).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is an age", text)
+		}
 	}
 }
 

@@ -75,7 +75,7 @@ func TestLoadFills(t *testing.T) {
 			Match: configs.Match{VID: "0658", PID: "0200"}, Name: "{{.Node}}-zwave", Line: "115200n81",
 			DTR: "off", RTS: "off", Busy: "kick", Hold: 15 * time.Second,
 		},
-		{Match: configs.Match{Path: "/dev/ttyS1"}, Name: "{{.Node}}-generator", Line: "9600e71", Busy: "refuse", Hold: configs.DefaultHold},
+		{Match: configs.Match{Path: "/dev/ttyS1"}, Name: "{{.Node}}-generator", Line: "9600e71", Busy: "refuse"},
 	}
 	if !reflect.DeepEqual(config.Devices.Rules, want) {
 		t.Errorf("rules\n have %+v\n want %+v", config.Devices.Rules, want)
@@ -151,7 +151,7 @@ func TestRefused(t *testing.T) {
 	}{
 		{"unknown key", "node: {nmae: x}", []string{`1: node.nmae: unknown key; did you mean "name"?`}},
 		{"unknown section", "\nmash:\n  listen: x\n", []string{`2: mash: unknown key; did you mean "mesh"?`}},
-		{"nothing near", "mesh: {kubespan: auto}", []string{"1: mesh.kubespan: unknown key; known here: listen, advertise"}},
+		{"nothing near", "mesh: {kubespan: auto}", []string{"1: mesh.kubespan: unknown key; known here: listen, advertise, relay, lan"}},
 		{"upper case", "Node: {}", []string{`1: Node: unknown key; did you mean "node"?`}},
 		{"key in a list", "devices:\n  rules:\n    - match: {path: /dev/a}\n      buzy: kick\n", []string{`4: devices.rules[0].buzy: unknown key; did you mean "busy"?`}},
 		{"twice", "node:\n  name: a\n  name: b\n", []string{"3: node.name: written twice, first in line 2; keep one"}},
@@ -164,8 +164,29 @@ func TestRefused(t *testing.T) {
 			`1: attachments[0].expose: "1" is neither true nor false`,
 			`1: attachments[0].tcp: :1 can be reached from other machines, without a password; write a loopback address such as 127.0.0.1:6639, or add expose: true`,
 		}},
-		{"later admission", "cluster: {admission: allowlist}", []string{`1: cluster.admission: "allowlist" is not supported; write secret`}},
-		{"later busy", "devices: {rules: [{match: {vid: '0001'}, busy: share}]}", []string{`1: devices.rules[0].busy: "share" is not supported; write kick or refuse`}},
+		{"allowlist of nobody", "cluster: {admission: allowlist}", []string{`1: cluster.allow: is empty, so no other node could be a member; list NodeIDs or names of cluster.nodes`}},
+		{"allow without allowlist", "cluster:\n  allow: [nobody]", []string{
+			`2: cluster.allow[0]: "nobody" is neither a NodeID nor a name of cluster.nodes; "serialspan nodes --json" shows NodeIDs`,
+			`2: cluster.allow: has no effect without admission: allowlist; add that, or remove the list`,
+		}},
+		{"max_stale", "devices: {rules: [{match: {vid: '0001'}, max_stale: never}]}", []string{`1: devices.rules[0].max_stale: "never" is neither off nor a duration between 0 and 24h; write for example 1500ms`}},
+		{"words of rules", "devices:\n  rules:\n    - match: {vid: '0001'}\n      kind: a b\n      profile: a/b\n      allow_read: [x]\n      rs485: {before_send: 1500us, after_send: 1s}", []string{
+			`4: devices.rules[0].kind: "a b" is no name; write 1 to 63 letters, digits, '.', '_' or '-'`,
+			`5: devices.rules[0].profile: "a/b" is no name; write 1 to 63 letters, digits, '.', '_' or '-'`,
+			`6: devices.rules[0].allow_read[0]: "x" is neither a NodeID nor a name of cluster.nodes; "serialspan nodes --json" shows NodeIDs`,
+			`6: devices.rules[0].allow_read: has no effect without allow, since then every member may open the device; add allow, or remove it`,
+			`7: devices.rules[0].rs485: has no effect without on: true; add it, or remove the rest`,
+			`7: devices.rules[0].rs485.before_send: 1.5ms: write whole milliseconds, at most 100ms`,
+			`7: devices.rules[0].rs485.after_send: 1s: write whole milliseconds, at most 100ms`,
+		}},
+		{"rfc2217", "attachments:\n  - {device: a, rfc2217: '0.0.0.0:1'}\n  - {device: a, rfc2217: '127.0.0.1:2', tcp: '127.0.0.1:3'}\n  - {device: a, rfc2217: x, line: 1}\n  - {device: a, rfc2217: '127.0.0.1:4'}\n  - {device: b, tcp: '127.0.0.1:4'}", []string{
+			`2: attachments[0].rfc2217: 0.0.0.0:1 can be reached from other machines, without a password; write a loopback address such as 127.0.0.1:6639, or add expose: true`,
+			`3: attachments[1]: write one of pty: {link: PATH}, tcp: ADDRESS and rfc2217: ADDRESS`,
+			`4: attachments[2].line: parse line settings "1": not line settings: want a form like "115200n81"`,
+			`4: attachments[2].rfc2217: parse TCP address "x": write IP:PORT such as 127.0.0.1:6639`,
+			`6: attachments[4].tcp: 127.0.0.1:4 is also where attachments[3] is; remove one`,
+		}},
+		{"unknown busy", "devices: {rules: [{match: {vid: '0001'}, busy: queue}]}", []string{`1: devices.rules[0].busy: "queue" is not supported; write kick or refuse or wait or share`}},
 		{"KubeSpan's port", "mesh: {listen: ':51820', advertise: ['192.0.2.1:51820']}\ncluster: {join: ['a:51820']}", []string{
 			`1: mesh.listen: port 51820 is KubeSpan's; write another, ":51821" is the default`,
 			`1: mesh.advertise[0]: port 51820 is KubeSpan's; advertise the port that reaches this agent`,
@@ -195,13 +216,13 @@ func TestRefused(t *testing.T) {
 		}},
 		{"attachments", "attachments:\n  - {device: a}\n  - {device: a@b@c, tcp: '127.0.0.1:1'}\n  - {device: a, tcp: '127.0.0.1:1'}\n  - {device: a, tcp: x}\n" +
 			"  - {device: a, pty: {link: a}}\n  - {device: a, pty: {link: /a}}\n  - {device: b, pty: {link: //a/}}\n  - {device: b, pty: {link: /b}, tcp: '127.0.0.1:2'}\n", []string{
-			"2: attachments[0]: write either pty: {link: PATH} or tcp: ADDRESS",
+			"2: attachments[0]: write one of pty: {link: PATH}, tcp: ADDRESS and rfc2217: ADDRESS",
 			`3: attachments[1].device: "a@b@c" is no device; write NAME or NAME@NODE`,
 			"4: attachments[2].tcp: 127.0.0.1:1 is also where attachments[1] is; remove one",
 			`5: attachments[3].tcp: parse TCP address "x": write IP:PORT such as 127.0.0.1:6639`,
 			`6: attachments[4].pty.link: "a" must be an absolute path such as /run/serialspan/zwave`,
 			"8: attachments[6].pty.link: /a is also where attachments[5] is; remove one",
-			"9: attachments[7]: write either pty: {link: PATH} or tcp: ADDRESS",
+			"9: attachments[7]: write one of pty: {link: PATH}, tcp: ADDRESS and rfc2217: ADDRESS",
 		}},
 		{"mode", "attachments: [{device: a, pty: {link: /a, mode: 0999}}]", []string{`1: attachments[0].pty.mode: parse file mode "0999": write octal permissions such as "0660"`}},
 		{"empty", "node: {state_dir: '', name: ''}", []string{
@@ -266,7 +287,7 @@ func TestEnvironment(t *testing.T) {
 	want.Cluster.Join = []string{"a:51821", "10.0.0.7:1234", "[2001:db8::1]:51821"}
 	want.Mesh.Advertise = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:1")}
 	want.Attachments = []configs.Attachment{{Device: "garage-zwave", TCP: "127.0.0.1:6639"}}
-	want.Devices.Rules = []configs.Rule{{Match: configs.Match{Path: "/dev/a"}, Busy: "kick", Hold: 3 * time.Second}}
+	want.Devices.Rules = []configs.Rule{{Match: configs.Match{Path: "/dev/a"}, Hold: 3 * time.Second}}
 	want.Control = configs.Control{Socket: filepath.Join(dir, "sock"), Mode: 0o660, LinkDirs: []string{"/a", "/b"}}
 	want.Log.Level = "debug"
 	if !reflect.DeepEqual(plain(config), want) {
@@ -284,7 +305,7 @@ func TestEnvironmentRefused(t *testing.T) {
 		`1: node.nam: unknown key; did you mean "name"?`,
 		`environment SERIALSPAN_ATTACHMENTS:1: attachments[0].devise: unknown key; did you mean "device"?`,
 		`environment SERIALSPAN_ATTACHMENTS:1: attachments[0].device: "" is no device; write NAME or NAME@NODE`,
-		`environment SERIALSPAN_ATTACHMENTS:1: attachments[0]: write either pty: {link: PATH} or tcp: ADDRESS`,
+		`environment SERIALSPAN_ATTACHMENTS:1: attachments[0]: write one of pty: {link: PATH}, tcp: ADDRESS and rfc2217: ADDRESS`,
 		`environment SERIALSPAN_DEVICES_RULES: devices.rules: not valid YAML; write it in one line: [ … ] or { … }`,
 		`environment SERIALSPAN_LOG_LEVEL: log.level: "loud" is not supported; write debug or info or warn or error`,
 		`environment SERIALSPAN_MESH_LISTEN: mesh.listen: port 51820 is KubeSpan's; write another, ":51821" is the default`,
@@ -300,7 +321,8 @@ func TestEveryKeyByEnvironment(t *testing.T) {
 	node := identity.FromSeed([32]byte{1}).ID().String()
 	values := map[string]string{
 		"node.name": "other", "node.labels": "{a: b}", "node.state_dir": "/s", "cluster.secret_file": "/k", "cluster.join": "a",
-		"cluster.admission": "", "mesh.listen": ":1", "mesh.advertise": "192.0.2.1:1", "devices.publish": "all",
+		"cluster.admission": "", "cluster.allow": "", // go together: TestAdmission
+		"mesh.relay": "off", "mesh.lan": "false", "devices.profiles_dir": "/p", "mesh.listen": ":1", "mesh.advertise": "192.0.2.1:1", "devices.publish": "all",
 		"devices.rules": "[{match: {path: /a}}]", "attachments": "[{device: a, tcp: '127.0.0.1:1'}]",
 		"control.socket": "/c", "control.link_dirs": "/l", "control.mode": "0600", "control.group": "dialout", "cluster.nodes": "{a: " + node + "}", "log.level": "warn", "log.format": "json",
 	}
@@ -324,7 +346,7 @@ func TestEveryKeyByEnvironment(t *testing.T) {
 				t.Errorf("%s: no test value", key)
 			}
 			if value == "" {
-				continue // takes one word only
+				continue
 			}
 			t.Run(key, func(t *testing.T) {
 				before, err := load(t, "")

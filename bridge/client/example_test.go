@@ -1,33 +1,92 @@
 package client_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"time"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
 
 	"github.com/serialspan/serialspan/bridge/client"
 )
 
-// A program opens a device by name, wherever it is plugged in.
+// A program that asks a device for its version. Without a Config it talks to
+// the agent of this machine; here, one is played.
 func Example() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	port, err := client.New(client.Config{Socket: "/nowhere/agent.sock"}).OpenRaw(ctx, "garage-zwave", client.TakeNormal)
+	socket, stop := playAgent()
+	defer stop()
+
+	ctx := context.Background()
+	agent := client.New(client.Config{Socket: socket})
+	device, err := agent.OpenRaw(ctx, "garage-stick", client.TakePolite)
 	switch {
 	case errors.Is(err, client.ErrNoAgent):
-		fmt.Println(err)
-		return
-	case errors.Is(err, client.Busy), errors.Is(err, client.Away):
-		fmt.Println("not now:", err)
-		return
+		log.Fatal("start it with `serialspan agent`")
+	case errors.Is(err, client.Busy):
+		log.Fatal("somebody else has the device")
 	case err != nil:
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
-	defer port.Close()
-	fmt.Fprintf(port, "PING\n")
-	io.Copy(io.Discard, port)
-	// Output: no agent at /nowhere/agent.sock: start it with "serialspan agent"
+	defer device.Close()
+	if _, err := io.WriteString(device, "version?\n"); err != nil {
+		log.Fatal(err)
+	}
+	answer, err := bufio.NewReader(device).ReadString('\n')
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Print(answer)
+	// Output: version 7
+}
+
+// A program that lets another one, which knows nothing of SerialSpan, use the
+// device: it opens the link as it would a tty.
+func ExampleClient_Attach() {
+	agent := client.New(client.Config{})
+	attachment, err := agent.Attach(context.Background(), client.AttachRequest{
+		Device: "garage-zwave", PTY: &client.PTYSpec{Link: "/run/serialspan/zwave", Mode: 0o660, Group: "dialout"},
+	})
+	if err != nil {
+		log.Fatal(err) // it says what to do
+	}
+	fmt.Println(attachment.Where, attachment.State)
+}
+
+// playAgent answers POST /v1/console as an agent with one device does.
+func playAgent() (socket string, stop func()) {
+	dir, err := os.MkdirTemp("", "agent")
+	if err != nil {
+		log.Fatal(err)
+	}
+	socket = filepath.Join(dir, "agent.sock")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", client.Upgrade)
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		conn, stream, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		if question, _ := stream.ReadString('\n'); question == "version?\n" {
+			fmt.Fprint(conn, "version 7\n")
+		}
+		io.Copy(io.Discard, stream) // until it is closed
+	})}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	return socket, func() {
+		server.Close()
+		<-served
+		os.RemoveAll(dir)
+	}
 }

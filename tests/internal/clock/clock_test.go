@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/serialspan/serialspan/tests/internal/clock"
+	"github.com/serialspan/serialspan/tests/internal/lab"
 )
 
 // childVariable set to 1 makes the test binary the process under test.
@@ -56,7 +57,7 @@ func start(t *testing.T, offset time.Duration) child {
 	}
 	process, err := clock.Start(cmd, offset)
 	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skip(err)
+		lab.Skip(t, err.Error())
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +122,7 @@ func TestStepAfterEnd(t *testing.T) {
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	process, err := clock.Start(cmd, time.Hour)
 	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skip(err)
+		lab.Skip(t, err.Error())
 	}
 	if err != nil {
 		t.Fatal(err)

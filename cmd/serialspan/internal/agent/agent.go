@@ -34,6 +34,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/profile"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/control"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/registrysync"
 	"github.com/serialspan/serialspan/configs"
@@ -91,9 +92,11 @@ type Agent struct {
 	publisher *bridge.Publisher
 	attacher  *bridge.Attacher
 	claims    *claims
+	profiles  []profile.Profile // those that come along, and one's own
 	wanted    *wantedSet
 	settings  settings
 	changes   changes
+	admission admission
 
 	peers atomic.Pointer[[]identity.NodeID]          // alive, without this node
 	names atomic.Pointer[map[identity.NodeID]string] // of all known members
@@ -131,6 +134,16 @@ func (a *Agent) openMesh() (err error) {
 		}
 		return err
 	}
+	if err := a.admission.set(config.Cluster); err != nil {
+		return fmt.Errorf("%s: %w", config.Place("cluster.allow"), err)
+	}
+	// Before the state directory: each opening of that writes the boot counter,
+	// and an agent whose port is taken is started again and again.
+	if a.socket = a.options.Socket; a.socket == nil {
+		if a.socket, err = mesh.ListenUDP(config.Mesh.Listen); err != nil {
+			return err
+		}
+	}
 	if a.store, err = mesh.OpenStore(config.Node.StateDir, cmp.Or(a.options.MachineID, machineID())); err != nil {
 		return err
 	}
@@ -140,17 +153,13 @@ func (a *Agent) openMesh() (err error) {
 	if err := a.store.EpochError(); err != nil {
 		a.log.Warn("boot counter cannot be written, the mesh will be asked for it", "err", err)
 	}
-	if a.socket = a.options.Socket; a.socket == nil {
-		socket, err := mesh.ListenUDP(config.Mesh.Listen)
-		if err != nil {
-			return err
-		}
-		a.socket = socket // only now: with an error it is not nil, but holds a nil pointer
-	}
 	a.mesh, err = mesh.New(mesh.Config{
 		Store: a.store, Secret: a.secret, Name: config.Node.Name, Socket: a.socket,
 		Version: a.options.Version, Join: config.Cluster.Join, Advertise: config.Mesh.Advertise,
-		Protocols:   []string{registrysync.Protocol, sessionProtocol},
+		Protocols:   []string{registrysync.Protocol, sessionProtocol, signalProtocol},
+		Admit:       a.admission.admits,
+		LAN:         config.Mesh.LAN,
+		Relay:       map[string]mesh.RelayMode{"on": mesh.RelayOn, "off": mesh.RelayOff}[config.Mesh.Relay],
 		OnBroadcast: func(message []byte) { a.sync.OnBroadcast(message) },
 		Logger:      a.log,
 	})
@@ -204,6 +213,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	user.Go(func() error { return a.publisher.Run(users) })
 	user.Go(func() error { return a.attacher.Run(users) })
 	user.Go(func() error { return a.serveSessions(users) })
+	user.Go(func() error { return a.serveSignals(users) })
 	user.Go(func() error { a.followMembers(users); return nil })
 	user.Go(func() error { a.maintain(users); return nil })
 	if path := a.options.Config.Control.Socket; path != "" {

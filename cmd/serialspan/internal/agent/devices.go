@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"sync"
 
@@ -16,7 +15,11 @@ import (
 // openBridge makes the publisher and the attacher from the configuration.
 func (a *Agent) openBridge() error {
 	config := &a.options.Config
-	rules, err := bridgeRules(*config)
+	var err error
+	if a.profiles, err = loadProfiles(*config); err != nil {
+		return err
+	}
+	rules, err := bridgeRules(*config, a.profiles)
 	if err != nil {
 		return err
 	}
@@ -27,6 +30,7 @@ func (a *Agent) openBridge() error {
 		Publish: map[string]bridge.Publish{
 			"known": bridge.PublishKnown, "all": bridge.PublishAll, "listed": bridge.PublishListed,
 		}[config.Devices.Publish],
+		Profiles:  a.profiles,
 		Discover:  a.options.Ports.Discover,
 		Exists:    a.options.Ports.Exists,
 		Open:      a.options.Ports.Open,
@@ -46,42 +50,6 @@ func (a *Agent) openBridge() error {
 	a.wanted.setFile(config.Attachments, config.Place)
 	a.wanted.load()
 	return nil
-}
-
-// bridgeRules turns the rules of the configuration into those of the bridge.
-func bridgeRules(config configs.Config) ([]bridge.Rule, error) {
-	levels := map[string]line.Drive{"": line.DriveUnchanged, "on": line.DriveOn, "off": line.DriveOff}
-	busy := map[string]bridge.Busy{"": bridge.BusyKick, "kick": bridge.BusyKick, "refuse": bridge.BusyRefuse}
-	var all []bridge.Rule
-	for i, r := range config.Devices.Rules {
-		place := config.Place(fmt.Sprintf("devices.rules[%d]", i))
-		rule := bridge.Rule{
-			Match: bridge.Match{
-				VID: r.Match.VID, PID: r.Match.PID, Serial: r.Match.Serial, Interface: r.Match.Interface,
-				Port: r.Match.Port, Path: r.Match.Path,
-			},
-			Name: r.Name, DTR: levels[r.DTR], RTS: levels[r.RTS], Busy: busy[r.Busy], Hold: r.Hold, Labels: config.Node.Labels,
-		}
-		if r.Line != "" {
-			settings, err := line.Parse(r.Line)
-			if err != nil {
-				return nil, fmt.Errorf("%s.line: %w", place, err)
-			}
-			rule.Line = settings
-		}
-		for _, word := range r.Allow {
-			id, err := config.Cluster.Member(word)
-			if err != nil {
-				return nil, fmt.Errorf("%s.allow: %w", place, err)
-			}
-			rule.Allow = append(rule.Allow, id)
-		}
-		if err := rule.Check(); err != nil {
-			return nil, fmt.Errorf("%s: %w", place, err)
-		}
-		all = append(all, rule)
-	}
-	return all, nil
 }
 
 // publishDevices tells the cluster what this node has.

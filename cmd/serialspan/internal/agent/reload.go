@@ -129,7 +129,10 @@ func (a *Agent) reload() {
 		s.wrong = err
 		return
 	}
-	rules, err := bridgeRules(config)
+	rules, err := bridgeRules(config, a.profiles)
+	if err == nil {
+		err = a.admission.set(config.Cluster)
+	}
 	if err != nil {
 		s.wrong = err
 		a.log.Error("configuration is wrong, the one from before stays in force", "err", err)
@@ -158,7 +161,10 @@ func (a *Agent) reload() {
 	}
 	s.restart = nil
 	for _, key := range a.options.Config.Differences(config) {
-		if !slices.Contains(liveKeys, key) && !(key == "log.level" && a.options.Level != nil) {
+		live := slices.Contains(liveKeys, key) || key == "log.level" && a.options.Level != nil ||
+			key == "cluster.admission" && config.Cluster.Admission == "secret" ||
+			key == "cluster.allow" && containsAll(config.Cluster.Allow, a.options.Config.Cluster.Allow)
+		if !live {
 			s.restart = append(s.restart, key)
 		}
 	}
@@ -166,4 +172,10 @@ func (a *Agent) reload() {
 	if len(s.restart) > 0 {
 		a.log.Warn("configuration changed where it takes a restart of the agent: "+strings.Join(s.restart, ", "), "path", config.File)
 	}
+}
+
+// containsAll reports whether list has all of words: an allow list that only
+// grew needs no restart.
+func containsAll(list, words []string) bool {
+	return !slices.ContainsFunc(words, func(word string) bool { return !slices.Contains(list, word) })
 }
