@@ -322,19 +322,32 @@ func (a *Attacher) Statuses() []Status {
 // time; Read then fails with the reason. Close gives what was written a
 // moment to be delivered.
 func (a *Attacher) OpenRaw(ctx context.Context, device string, take Take) (io.ReadWriteCloser, error) {
+	if take > TakeForce {
+		return nil, fmt.Errorf("open %q: take %d is not known", device, take)
+	}
+	r, err := a.openStream(ctx, device, "console", "", take.wire(), func(r *raw) sink { return rawSink{r} })
+	if err != nil {
+		return nil, fmt.Errorf("open %q: %w", device, err)
+	}
+	return r, nil
+}
+
+// openStream opens a stream of some kind; side makes what the session writes
+// to.
+func (a *Attacher) openStream(ctx context.Context, device, kind, line string, take session.Take, side func(*raw) sink) (*raw, error) {
 	a.mu.Lock()
 	if a.child == nil {
 		a.mu.Unlock()
-		return nil, fmt.Errorf("open %q: %w", device, ErrNotRunning)
+		return nil, ErrNotRunning
 	}
-	if err := (Spec{Device: device, TCP: "none", Take: take}).check(); err != nil {
+	if device == "" {
 		a.mu.Unlock()
-		return nil, fmt.Errorf("open %q: %w", device, err)
+		return nil, errors.New("no device is named")
 	}
 	runCtx, release := a.child()
 	r := newRaw()
-	log := a.config.Logger.With("device", device)
-	r.use = newUse(&a.config, log, device, "console", rawSink{r}, &right{take: take.wire()})
+	r.use = newUse(&a.config, a.config.Logger.With("device", device), device, kind, side(r), &right{take: take})
+	r.use.line = line
 	r.use.eager = true
 	r.use.start(runCtx, a.workers, func(err error) {
 		release()
@@ -349,7 +362,7 @@ func (a *Attacher) OpenRaw(ctx context.Context, device string, take Take) (io.Re
 	if err != nil {
 		r.use.cancel(err)
 		<-r.use.done
-		return nil, fmt.Errorf("open %q: %w", device, r.reason())
+		return nil, r.reason()
 	}
 	return r, nil
 }

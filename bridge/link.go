@@ -58,6 +58,7 @@ type link struct {
 	timer   *time.Timer
 	wake    time.Duration // what timer is set to; 0: not set
 	stats   linkStats
+	tap     tapped
 	workers sync.WaitGroup // kicks and ticks; Add under mu, unless closed
 }
 

@@ -1,120 +1,186 @@
 package bridge_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
-	"strings"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/capture"
+	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
-	"github.com/serialspan/serialspan/mesh/identity"
-	"github.com/serialspan/serialspan/registry"
 )
 
-// TestReadAlong: a read-only session hears the device beside its holder,
-// changes nothing and makes nobody wait.
-func TestReadAlong(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		config := refusing()
-		config.Window = 8192
-		config.Rules[0].Allow = []identity.NodeID{{1}}
-		config.Rules[0].AllowRead = []identity.NodeID{{2}}
-		w := newWorld(t, config, zwave)
-		defer w.close()
-		read := session.Open{Device: "garage-zwave", ReadOnly: true, Line: "9600n81"}
-		synctest.Wait()
-		for n, want := range map[byte]error{2: nil, 3: session.CodeRefused} {
-			p, err := w.tryOwner(identity.NodeID{n}, read)
-			if !errors.Is(err, want) {
-				t.Errorf("node %d reads: %v, want %v", n, err, want)
-			}
-			if err == nil {
-				p.close()
-			}
-		}
-		write := session.Open{Device: "garage-zwave", Take: session.TakeForce}
-		if _, err := w.tryOwner(identity.NodeID{2}, write); !errors.Is(err, session.CodeRefused) {
-			t.Errorf("who may read opens to write: %v", err)
-		}
-		reader, err := w.tryOwner(identity.NodeID{2}, read)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if d := w.device("garage-zwave"); d.State != registry.StateAvailable || d.Detail != "read along by 1" {
-			t.Errorf("%v, %q", d.State, d.Detail)
-		}
-		writer := w.as(1)
-		port := w.port(zwave.Path)
-		reader.write([]byte("not for the device"))
-		reader.control(session.Control{Kind: session.KindLine, Line: "300n81"})
-		reader.control(session.Control{Kind: session.KindPurge, Bits: session.PurgeReceive | session.PurgeTransmit})
-		writer.write([]byte("for the device"))
-		if have, err := readExactly(readFunc(port.toDevice.read), 14); err != nil || string(have) != "for the device" {
-			t.Errorf("the device got %q, %v", have, err)
-		}
-		if have := port.Line().String(); have != "115200n81" {
-			t.Errorf("the line is %v", have)
-		}
-		if have := last(writer.told(session.KindUsers)); !strings.HasSuffix(have, "(reads along)") {
-			t.Errorf("the writer was told of %q", have)
-		}
-		reader.mu.Lock()
-		reader.deaf = true
-		reader.mu.Unlock()
-		data := noise(1, 50000)
-		w.running.Go(func() { _, _ = port.fromDevice.write(data) })
-		time.Sleep(time.Second)
-		if writer.got() != string(data) {
-			t.Error("the writer missed something")
-		}
-		if have := reader.got(); have == "" || have != string(data[:len(have)]) || len(have) > 8192 {
-			t.Errorf("the reader got %d bytes", len(have))
-		}
-		writer.close()
-		if d := w.device("garage-zwave"); d.State != registry.StateAvailable {
-			t.Errorf("%v", d.State)
-		}
-		reader.close()
-	})
-}
-
-// TestCutWhileAway: the device and the path are lost together and come back one
-// after the other; the session is the same.
-func TestCutWhileAway(t *testing.T) {
+// TestMonitor reads along with someone who uses the device: both directions
+// with their times, the line settings, and a gap where streams were lost.
+func TestMonitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{}, zwave)
 		defer w.close()
-		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
-		first := w.only()
-		for _, pathFirst := range []bool{true, false} {
-			w.unplug()
-			w.set(func() { w.down = true })
-			w.cut()
-			if _, err := r.Write([]byte("meanwhile")); err != nil {
-				t.Fatal(err)
-			}
-			back := []func(){
-				func() { w.plug(zwave) },
-				func() { w.set(func() { w.down = false }); w.changed() },
-			}
-			if pathFirst {
-				back[0], back[1] = back[1], back[0]
-			}
-			for _, f := range back {
-				time.Sleep(3 * time.Second)
-				f()
-			}
-			time.Sleep(3 * time.Second)
-			if have, err := readExactly(readFunc(w.port(zwave.Path).toDevice.read), 9); err != nil || string(have) != "meanwhile" {
-				t.Errorf("%q, %v", have, err)
-			}
-			time.Sleep(time.Second)
+		user, watcher := w.consumer(1, 0), w.consumer(2, 0)
+		r := w.openRaw(user, "garage-zwave", bridge.TakeNormal)
+		m, err := watcher.attacher.OpenMonitor(context.Background(), "garage-zwave")
+		if err != nil {
+			t.Fatal(err)
 		}
-		if s := w.only(); s.ID != first.ID || s.Resumed != 2 || s.Lost != 0 || s.Gaps != 2 {
+		next := func(want capture.Event) {
+			t.Helper()
+			for {
+				e, err := m.Next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e.Kind == capture.Note || e.Kind == capture.Modem {
+					continue
+				}
+				if e.Kind != want.Kind || !bytes.Equal(e.Data, want.Data) || e.Text != want.Text || e.At != want.At {
+					t.Errorf("%+v, want %+v", e, want)
+				}
+				return
+			}
+		}
+		next(capture.Event{Kind: capture.Line, Text: "115200n81"})
+		time.Sleep(time.Second)
+		if _, err := r.Write([]byte("to")); err != nil {
+			t.Fatal(err)
+		}
+		next(capture.Event{Kind: capture.ToDevice, Data: []byte("to"), At: time.Second})
+		time.Sleep(time.Second)
+		port := w.port(zwave.Path)
+		if _, err := port.fromDevice.write([]byte("fro")); err != nil {
+			t.Fatal(err)
+		}
+		next(capture.Event{Kind: capture.FromDevice, Data: []byte("fro"), At: 2 * time.Second})
+		w.cut()
+		time.Sleep(3 * time.Second)
+		if _, err := port.fromDevice.write([]byte("again")); err != nil {
+			t.Fatal(err)
+		}
+		next(capture.Event{Kind: capture.FromDevice, Data: []byte("again"), At: 5 * time.Second})
+		if s := m.Status(); s.Resumed != 1 || s.Kind != "monitor" || s.Gaps != 0 {
+			t.Errorf("%+v", s)
+		}
+		if s := w.publisher.Sessions(); len(s) != 2 {
 			t.Errorf("%+v", s)
 		}
 		_ = r.Close()
+		// A new owner: times begin anew, after a gap.
+		w.restartOwner(bridge.PublisherConfig{})
+		for {
+			e, err := m.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Kind == capture.Gap {
+				if !e.Unknown {
+					t.Errorf("%+v", e)
+				}
+				break
+			}
+		}
+		_ = m.Close()
+		if _, err := m.Next(); err == nil {
+			t.Error("Next after Close gives an event")
+		}
+	})
+}
+
+// TestMonitorThatDoesNotRead loses events, counted, and stops nobody.
+func TestMonitorThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{Window: 4096}, zwave)
+		defer w.close()
+		user, watcher := w.consumer(1, 0), w.consumer(2, 0)
+		r := w.openRaw(user, "garage-zwave", bridge.TakeNormal)
+		m, err := watcher.attacher.OpenMonitor(context.Background(), "garage-zwave")
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := w.port(zwave.Path)
+		const total = 400000
+		for sent := 0; sent < total; sent += 1000 {
+			if _, err := port.fromDevice.write(make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := readExactly(r, 1000); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		seen, lost := 0, uint64(0)
+		for seen+int(lost) < total {
+			e, err := m.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			seen += len(e.Data)
+			if e.Kind == capture.Gap && e.Of == capture.FromDevice {
+				lost += e.Lost
+			}
+			if seen+int(lost) == total-1000 || seen > 0 && lost == 0 {
+				_, _ = port.fromDevice.write(make([]byte, 1000)) // a gap is told before the next event
+				if _, err := readExactly(r, 1000); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if lost == 0 || seen == 0 {
+			t.Errorf("%d bytes seen, %d lost", seen, lost)
+		}
+		_ = m.Close()
+		_ = r.Close()
+	})
+}
+
+// TestOpenPort is what the Go library stands on.
+func TestOpenPort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{Publish: bridge.PublishAll}, pinned)
+		defer w.close()
+		n := w.consumer(1, 0)
+		name := w.device("garage-serial").Name
+		p, err := n.attacher.OpenPort(context.Background(), name, bridge.PortOptions{Line: line.Settings{Baud: 9600, DataBits: 8}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := w.port(pinned.Path)
+		if port.Line().Baud != 9600 {
+			t.Errorf("opened with %v", port.Line())
+		}
+		synctest.Wait()
+		if on := p.Modem(); !on.Has(line.CTS) || on.Has(line.DSR) {
+			t.Errorf("modem lines %v", on)
+		}
+		if err := errors.Join(p.SetLine(line.Settings{Baud: 57600, DataBits: 8}), p.SetModem(line.ModemOutputs, line.RTS), p.Break(250*time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Drain(context.Background()); err != nil || port.toDevice.len() != 1 || port.Line().Baud != 57600 {
+			t.Errorf("drained: %v, the device has %d bytes at %v", err, port.toDevice.len(), port.Line())
+		}
+		_, _ = port.fromDevice.write([]byte("old"))
+		synctest.Wait()
+		if err := p.Purge(session.PurgeReceive); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = port.fromDevice.write([]byte("new"))
+		if b, err := readExactly(p, 3); err != nil || string(b) != "new" {
+			t.Errorf("%q, %v", b, err)
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Write([]byte("x")); err == nil {
+			t.Error("write after Close works")
+		}
+		if err := p.Drain(context.Background()); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("drain after Close: %v", err)
+		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/capture"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 )
@@ -26,7 +27,9 @@ func (s *portSink) TryWrite(p []byte) (int, error) {
 	if s.lease.readOnly {
 		return len(p), nil // a peer that does not keep to its OPEN
 	}
-	return s.device.slot.tryWrite(s.lease, p), nil
+	n := s.device.slot.tryWrite(s.lease, p)
+	s.device.written(p[:n])
+	return n, nil
 }
 
 func (s *portSink) Write(p []byte) (int, error) {
@@ -34,6 +37,7 @@ func (s *portSink) Write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	n, err := s.device.slot.write(s.lease, p, &s.until)
+	s.device.written(p[:n])
 	if s.lease.link.out.waiting() == 0 {
 		s.device.slot.leave(s.lease)
 	}
@@ -127,6 +131,7 @@ func (s *portSink) purge(bits uint64) {
 	if s.lease.readOnly || port == nil {
 		return
 	}
+	s.device.tap(capture.Event{Kind: capture.Purge, Bits: uint8(bits)})
 	if bits&session.PurgeReceive != 0 {
 		_ = port.PurgeInput() // a tty that cannot is a PTY: nothing to purge
 	}

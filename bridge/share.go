@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/serialspan/serialspan/bridge/capture"
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
@@ -28,7 +29,9 @@ func (d *device) hand(p []byte) {
 	leases, shared := d.leases, d.want.rule.Busy == BusyShare
 	d.mu.Unlock()
 	for _, l := range leases {
-		if l.readOnly || shared {
+		if l.isMonitor() {
+			l.record(capture.Event{Kind: capture.FromDevice, Data: p})
+		} else if l.readOnly || shared {
 			d.offer(l, p)
 		} else {
 			_, _ = l.link.send(p) // a session that just ended takes less

@@ -312,6 +312,7 @@ func (u *use) open(device string) session.Open {
 	o := session.Open{
 		Protocol: session.Protocol, Device: device, ID: u.next, Take: u.right.now(),
 		Window: uint64(u.config.Window), Line: u.line, Kind: u.kind,
+		ReadOnly: u.kind == monitorKind,
 	}
 	if u.link != nil {
 		o.ID, o.Resume, o.Next = u.link.id, true, u.link.next()
@@ -328,6 +329,7 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 	if open.Resume && !accept.Resumed {
 		u.drop(session.CloseError{Code: session.CodeCannotResume})
 	}
+	missed := false
 	u.mu.Lock()
 	l := u.link
 	if l == nil {
@@ -336,6 +338,7 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 		u.begun, u.next = true, newID()
 		if between {
 			u.totals.add(totals{gaps: 1})
+			missed = true
 			u.log.Warn("a new session begins, what the device sent since the last is lost", "unknown", true)
 		}
 		if u.gap > 0 {
@@ -350,8 +353,15 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 	}
 	u.inForce, _ = line.Parse(accept.Line) // zero if it says nothing
 	u.can = accept.Capabilities
+	fresh, ok := u.to.(interface{ begins(between bool) })
+	if !ok || open.Resume && accept.Resumed {
+		fresh = nil
+	}
 	u.changed.Broadcast()
 	u.mu.Unlock()
+	if fresh != nil {
+		fresh.begins(missed)
+	}
 	l.setMaxStale(time.Duration(min(accept.StaleMillis, math.MaxInt32)) * time.Millisecond)
 	if err := l.connect(conn, accept.Next, accept.Window); err != nil {
 		u.drop(session.CloseError{Code: session.CodeCannotResume})

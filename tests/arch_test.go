@@ -25,8 +25,8 @@ const module = "github.com/serialspan/serialspan"
 // where it belongs, and DESIGN's picture of the house with it. An entry that
 // ends in "/..." covers all below it.
 var floors = [][]string{
-	{"mesh/identity", "bridge/line", "registry/naming"},                                                          // values
-	{"mesh/roster", "mesh/peering", "mesh/internal/probe", "bridge/session", "bridge/rfc2217", "bridge/profile"}, // pure machines
+	{"mesh/identity", "bridge/line", "registry/naming"},                                                                            // values
+	{"mesh/roster", "mesh/peering", "mesh/internal/probe", "bridge/session", "bridge/rfc2217", "bridge/profile", "bridge/capture"}, // pure machines
 	{"mesh/internal/join", "registry"},
 	{"mesh/internal/underlay", "mesh/internal/tunnel", "mesh/internal/quicnet", "mesh/internal/gossip", "mesh/kubespan", // adapters
 		"mesh/internal/memnet", "mesh/internal/beacon", "bridge/internal/uevent", "bridge/internal/port", "bridge/internal/pty", "bridge/client"},
@@ -81,7 +81,7 @@ var libraries = map[string][]string{
 }
 
 // pure packages are machines: bytes and time in, bytes and decisions out.
-var pure = []string{"mesh/roster", "mesh/peering", "mesh/internal/join", "mesh/internal/probe", "bridge/line", "bridge/session", "bridge/rfc2217", "bridge/profile"}
+var pure = []string{"mesh/roster", "mesh/peering", "mesh/internal/join", "mesh/internal/probe", "bridge/line", "bridge/session", "bridge/rfc2217", "bridge/profile", "bridge/capture"}
 
 // impure is what a pure package imports none of.
 var impure = []string{"net", "os", "os/exec", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}

@@ -51,6 +51,11 @@ type AttachmentAnswer struct {
 	Attachment
 }
 
+// SignalAnswer is the answer to POST /v1/signal.
+type SignalAnswer struct {
+	API string `json:"api"`
+}
+
 // ErrorAnswer is every answer with an HTTP status of 400 and above, and the
 // answer to GET /v1/console/{id}, where a nil Error means a plain end.
 type ErrorAnswer struct {

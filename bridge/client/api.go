@@ -72,10 +72,12 @@ type Node struct {
 	Name     string          `json:"name"`
 	ID       identity.NodeID `json:"id"`
 	State    NodeState       `json:"state"`
-	Path     string          `json:"path,omitempty"`     // "direct", "self"; "" while there is none
+	Path     string          `json:"path,omitempty"`     // "direct", "via NAME", "self"; "" while there is none
 	Endpoint string          `json:"endpoint,omitempty"` // UDP address in use, IP:PORT
 	RTT      float64         `json:"rtt_ms,omitempty"`   // round trip in ms; 0: not measured
+	Skew     *Seconds        `json:"skew_s,omitempty"`   // its wall clock ahead of ours, for people only; nil: not known
 	Version  string          `json:"version,omitempty"`
+	Heard    *Seconds        `json:"heard_s,omitempty"` // since data last came from it; nil: never
 	Self     bool            `json:"self,omitempty"`
 }
 
@@ -124,6 +126,10 @@ type Device struct {
 	Hardware Hardware          `json:"hardware"`
 	Labels   map[string]string `json:"labels,omitempty"`
 	Detail   string            `json:"detail,omitempty"` // for people
+	Profile  string            `json:"profile,omitempty"`
+	// Capabilities are what it can do besides carrying bytes: "modem" (DTR,
+	// RTS and break), "reset:RECIPE".
+	Capabilities []string `json:"capabilities,omitempty"`
 }
 
 // Resolution is which device a name means now.
@@ -139,6 +145,7 @@ type Kind string
 const (
 	KindPTY     Kind = "pty"
 	KindTCP     Kind = "tcp"
+	KindRFC2217 Kind = "rfc2217"
 	KindConsole Kind = "console"
 )
 
@@ -174,8 +181,14 @@ type Attachment struct {
 	Since    Seconds         `json:"since_s"`         // how long in this state
 	Error    string          `json:"error,omitempty"` // of the last failure
 	Origin   Origin          `json:"origin,omitempty"`
-	Sent     uint64          `json:"bytes_sent"`     // to the device
-	Received uint64          `json:"bytes_received"` // from the device
+	Sent     uint64          `json:"bytes_sent"`       // to the device
+	Received uint64          `json:"bytes_received"`   // from the device
+	RTT      float64         `json:"rtt_ms,omitempty"` // round trip to the device's node in ms; 0: not measured
+	Resumed  int             `json:"resumed"`          // how often sessions went on after a break
+	Gaps     int             `json:"gaps"`             // how often bytes were lost
+	Lost     uint64          `json:"bytes_lost"`       // in the gaps, at most
+	Line     string          `json:"line,omitempty"`   // line settings in force
+	Users    string          `json:"users,omitempty"`  // who else uses the device, for people
 }
 
 // PTYSpec asks for a PTY.
@@ -185,13 +198,18 @@ type PTYSpec struct {
 	Group string `json:"group,omitempty"` // group of the tty node, name or number
 }
 
-// AttachRequest asks for an attachment: exactly one of PTY and TCP.
+// AttachRequest asks for an attachment: exactly one of PTY, TCP and RFC2217.
 type AttachRequest struct {
 	Device string   `json:"device"` // NAME or NAME@NODE
 	PTY    *PTYSpec `json:"pty,omitempty"`
-	TCP    string   `json:"tcp,omitempty"`    // IP:PORT to listen on; port 0: a free one
-	Expose bool     `json:"expose,omitempty"` // TCP may be reachable from other machines
-	Take   Take     `json:"take,omitempty"`
+	TCP    string   `json:"tcp,omitempty"` // IP:PORT to listen on; port 0: a free one
+	// RFC2217 is IP:PORT to listen on for RFC 2217; port 0: a free one.
+	RFC2217 string `json:"rfc2217,omitempty"`
+	Expose  bool   `json:"expose,omitempty"` // the address may be reachable from other machines
+	// Line are the line settings that a session begins with; "": the
+	// device's. A PTY keeps data bits and parity from here.
+	Line string `json:"line,omitempty"`
+	Take Take   `json:"take,omitempty"`
 	// Ephemeral: not kept over a restart of the agent.
 	Ephemeral bool `json:"ephemeral,omitempty"`
 }
@@ -207,8 +225,22 @@ type Session struct {
 	State    string          `json:"state"`          // "open" or "holding"
 	Line     string          `json:"line,omitempty"` // line settings in force
 	Since    Seconds         `json:"since_s"`
-	Sent     uint64          `json:"bytes_sent"`     // to the peer
-	Received uint64          `json:"bytes_received"` // from the peer
+	Sent     uint64          `json:"bytes_sent"`          // to the peer
+	Received uint64          `json:"bytes_received"`      // from the peer
+	Kind     Kind            `json:"kind,omitempty"`      // of the attachment
+	ReadOnly bool            `json:"read_only,omitempty"` // it reads along
+	RTT      float64         `json:"rtt_ms,omitempty"`    // round trip in ms; 0: not measured
+	Resumed  int             `json:"resumed"`             // how often it went on after a break
+	Gaps     int             `json:"gaps"`                // how often bytes were lost
+	Lost     uint64          `json:"bytes_lost"`          // in the gaps, at most, both ways
+}
+
+// SignalRequest asks for DTR, RTS and break of a device.
+type SignalRequest struct {
+	Device string `json:"device"` // NAME or NAME@NODE
+	// Words are done in this order: dtr=on|off, rts=on|off, break=TIME; or one
+	// reset=RECIPE.
+	Words []string `json:"words"`
 }
 
 // Take says what an opener may do to another consumer of the device.

@@ -102,6 +102,15 @@ func (c *Client) Ping(ctx context.Context, node string) (Pong, error) {
 	return answer.Pong, err
 }
 
+// Signal moves DTR, RTS and break of a device; it returns when that is done. It
+// runs on the device's node, so its timing does not depend on the network. The
+// error is Invalid for words that mean nothing, NotFound also for a reset recipe
+// that the device does not have, Away, Refused, or Failed where the port has no
+// such lines.
+func (c *Client) Signal(ctx context.Context, request SignalRequest) error {
+	return c.call(ctx, http.MethodPost, "/v1/signal", request, new(SignalAnswer))
+}
+
 // Attach makes an attachment. The device need not be there yet.
 func (c *Client) Attach(ctx context.Context, request AttachRequest) (Attachment, error) {
 	var answer AttachmentAnswer

@@ -19,6 +19,7 @@
 //	GET    /v1/sessions                        {"sessions": [Session…]}
 //	GET    /v1/resolve?name=NAME[@NODE]        Resolution
 //	POST   /v1/ping?node=NAME                  Pong
+//	POST   /v1/signal                          SignalRequest → {}
 //	POST   /v1/attachments                     AttachRequest → Attachment
 //	DELETE /v1/attachments/{id}                Attachment; id, link path, address or device
 //	POST   /v1/console?device=NAME&take=TAKE   Upgrade: serialspan-raw → 101, then bytes
@@ -26,8 +27,9 @@
 //
 // The first five take ?watch=1: then the answer is one JSON object per line
 // (application/x-ndjson), the first at once and another after each change, until
-// the client closes the connection or the agent ends. Ages (uptime_s, since_s)
-// alone are no change.
+// the client closes the connection or the agent ends. Ages (uptime_s, since_s,
+// heard_s), the round trips of sessions and the noise of skew_s alone are no
+// change.
 //
 // An error is an HTTP status ≥ 400 with {"error": {"code": …, "text": …,
 // "next": …}}; Code lists the codes. After a 101 nothing but the device's

@@ -50,10 +50,10 @@ type Open struct {
 	Line string `cbor:"8,keyasint"`
 	// Kind is what the consumer attached it as: "pty", "tcp", "console".
 	Kind string `cbor:"9,keyasint"`
-	// ReadOnly asks to read along, whoever has the device. DATA from the owner
-	// is then a stream of records of package bridge/capture, without its file
-	// header, and the consumer sends none. The owner drops records, as a
-	// counted capture.Gap, rather than wait for such a consumer.
+	// ReadOnly asks to read along, whoever has the device. What the consumer
+	// sends reaches nobody, and the owner drops what it does not read, as a
+	// counted gap. With Kind "monitor", DATA from the owner are records of
+	// package bridge/capture: both directions, with their time.
 	ReadOnly bool `cbor:"10,keyasint"`
 }
 

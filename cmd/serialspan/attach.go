@@ -12,8 +12,8 @@ import (
 
 func (a *app) attachCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "attach NAME[@NODE] (--pty PATH | --tcp IP:PORT)",
-		Short: "Open a device on this machine as a PTY or a TCP port",
+		Use:   "attach NAME[@NODE] (--pty PATH | --tcp IP:PORT | --rfc2217 IP:PORT)",
+		Short: "Open a device on this machine as a PTY or a network port",
 		Args:  oneArg("NAME or NAME@NODE"),
 	}
 	flags := c.Flags()
@@ -21,15 +21,17 @@ func (a *app) attachCommand() *cobra.Command {
 	mode := flags.String("mode", "", "permissions of the PTY, in `octal` (default 0600)")
 	group := flags.String("group", "", "group of the PTY, `name` or number")
 	tcp := flags.String("tcp", "", "listen on this `address`, raw bytes")
-	expose := flags.Bool("expose", false, "allow a TCP address that other machines can reach")
+	rfc2217 := flags.String("rfc2217", "", "listen on this `address` for rfc2217:// clients, which also set baud rate and modem lines")
+	expose := flags.Bool("expose", false, "allow an address that other machines can reach")
+	line := flags.String("line", "", "line `settings` to begin with, such as 9600e71; a PTY keeps data bits and parity from here")
 	take := flags.Bool("take", false, "take the device from whoever uses it now")
 	ephemeral := flags.Bool("ephemeral", false, "forget it when the agent stops; others are made again at its next start")
 	asJSON := jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		request := client.AttachRequest{Device: args[0], TCP: *tcp, Expose: *expose, Take: takeOf(*take), Ephemeral: *ephemeral}
+		request := client.AttachRequest{Device: args[0], TCP: *tcp, RFC2217: *rfc2217, Expose: *expose, Line: *line, Take: takeOf(*take), Ephemeral: *ephemeral}
 		switch {
-		case (*pty == "") == (*tcp == ""):
-			return wrongUsage("attach %q: write --pty PATH or --tcp IP:PORT", args[0])
+		case countGiven(*pty, *tcp, *rfc2217) != 1:
+			return wrongUsage("attach %q: write one of --pty PATH, --tcp IP:PORT and --rfc2217 IP:PORT", args[0])
 		case *pty == "" && (*mode != "" || *group != ""):
 			return wrongUsage("attach %q: --mode and --group go with --pty", args[0])
 		case *pty != "":
@@ -60,6 +62,17 @@ func (a *app) attachCommand() *cobra.Command {
 		return nil
 	}
 	return a.complete(c, deviceNames)
+}
+
+// countGiven is how many words are not empty.
+func countGiven(words ...string) int {
+	n := 0
+	for _, word := range words {
+		if word != "" {
+			n++
+		}
+	}
+	return n
 }
 
 func takeOf(force bool) client.Take {

@@ -102,9 +102,9 @@ func TestTables(t *testing.T) {
 			"listen        192.0.2.1:51821\nmembers       2 alive\ndevices       0 published here\nup            1m, start 3\nversion       1.2.3\n" +
 			"counter       junk_datagrams 7\nproblems      none\n"},
 		{[]string{"nodes"}, "" +
-			"NAME    ID        STATE  PATH    ENDPOINT         RTT    VERSION\n" +
-			"garage  s6ufnswi  alive  direct  192.0.2.2:51821  1.2ms  1.2.3\n" +
-			"server  fq5jkgcv  alive  self    -                -      1.2.3\n"},
+			"NAME    ID        STATE  PATH    ENDPOINT         RTT    SKEW  VERSION  HEARD\n" +
+			"garage  s6ufnswi  alive  direct  192.0.2.2:51821  1.2ms  -60m  1.2.3    1s\n" +
+			"server  fq5jkgcv  alive  self    -                -      -     1.2.3    -\n"},
 		{[]string{"devices"}, "" +
 			"NAME          NODE    KIND    STATE      USER\n" +
 			"garage-zwave  garage  zwave   in-use     server\n" +
@@ -114,8 +114,8 @@ func TestTables(t *testing.T) {
 			"DEVICE        WHERE                  STATE    SINCE  SENT  RECEIVED\n" +
 			"garage-zwave  /run/serialspan/zwave  waiting  0s     0 B   0 B\n"},
 		{[]string{"sessions"}, "" +
-			"ID        DEVICE        ROLE      PEER    STATE  SINCE  SENT  RECEIVED\n" +
-			"0011223…  garage-zwave  consumer  garage  open   5s     12 B  3.5 kB\n"},
+			"ID        DEVICE        ROLE      PEER    STATE  SINCE  SENT  RECEIVED  RTT     RESUMED  GAPS\n" +
+			"0011223…  garage-zwave  consumer  garage  open   5s     12 B  3.5 kB    12.5ms  2        1 (7 B)\n"},
 		{[]string{"resolve", "garage-zwave"}, "" +
 			"device        garage-zwave\nnode          garage (s6ufnswi)\nkind          zwave\nstate         in-use by server\nline          115200n81\nhardware      0658:0200 1-1.2\n"},
 	} {
@@ -124,8 +124,12 @@ func TestTables(t *testing.T) {
 			t.Errorf("%v: exit %d, %s\nhave\n%s\nwant\n%s", test.args, r.code, r.err, r.out, test.want)
 		}
 		for line := range strings.Lines(r.out) {
-			if utf8.RuneCountInString(strings.TrimSuffix(line, "\n")) > 80 {
-				t.Errorf("%v: wider than 80 columns: %s", test.args, line)
+			limit := 80
+			if test.args[0] == "sessions" {
+				limit = 100
+			}
+			if utf8.RuneCountInString(strings.TrimSuffix(line, "\n")) > limit {
+				t.Errorf("%v: wider than %d columns: %s", test.args, limit, line)
 			}
 		}
 		r = command(t, "", append(test.args, "--json", "--socket", socket)...)
@@ -147,14 +151,16 @@ func TestAttachRequests(t *testing.T) {
 	for _, args := range [][]string{
 		{"attach", "a", "--pty", "x", "--mode", "660", "--group", "dialout", "--take"},
 		{"attach", "a@b", "--tcp", "0.0.0.0:1", "--expose"},
+		{"attach", "a", "--rfc2217", "127.0.0.1:2", "--line", "9600e71"},
 	} {
 		if r := command(t, "", append(args, "--socket", socket)...); r.code != 0 {
 			t.Errorf("%v: %+v", args, r)
 		}
 	}
 	requests := agent.Requests()
-	if len(requests) != 2 || *requests[0].PTY != (client.PTYSpec{Link: filepath.Join(dir, "x"), Mode: 0o660, Group: "dialout"}) || requests[0].Take != client.TakeForce ||
-		requests[1].TCP != "0.0.0.0:1" || !requests[1].Expose || requests[1].Take != client.TakeNormal {
+	if len(requests) != 3 || *requests[0].PTY != (client.PTYSpec{Link: filepath.Join(dir, "x"), Mode: 0o660, Group: "dialout"}) || requests[0].Take != client.TakeForce ||
+		requests[1].TCP != "0.0.0.0:1" || !requests[1].Expose || requests[1].Take != client.TakeNormal ||
+		requests[2].RFC2217 != "127.0.0.1:2" || requests[2].Line != "9600e71" {
 		t.Errorf("asked for %+v", requests)
 	}
 }
@@ -177,11 +183,11 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"status", "extra"}, 2, "unknown command"},
 		{[]string{"status", "--frob"}, 2, "unknown flag: --frob"},
 		{[]string{"resolve"}, 2, "NAME or NAME@NODE"},
-		{[]string{"attach", "a"}, 2, "write --pty PATH or --tcp IP:PORT"},
-		{[]string{"attach", "a", "--pty", "/a", "--tcp", "127.0.0.1:1"}, 2, "write --pty PATH or --tcp IP:PORT"},
+		{[]string{"attach", "a"}, 2, "write one of --pty PATH, --tcp IP:PORT and --rfc2217 IP:PORT"},
+		{[]string{"attach", "a", "--pty", "/a", "--tcp", "127.0.0.1:1"}, 2, "write one of --pty PATH, --tcp IP:PORT and --rfc2217 IP:PORT"},
 		{[]string{"attach", "a", "--tcp", "127.0.0.1:1", "--mode", "0660"}, 2, "--mode and --group go with --pty"},
 		{[]string{"attach", "a", "--pty", "/a", "--mode", "rw"}, 2, "octal"},
-		{[]string{"attach", "a", "--tcp", "x"}, 2, "TCP address"},
+		{[]string{"attach", "a", "--tcp", "x"}, 2, "address \"x\""},
 		{[]string{"attach", "a", "--tcp", "0.0.0.0:1"}, 4, "--expose"},
 		{[]string{"secret", "frob"}, 2, "secret new"},
 		{[]string{"init", "--name", "a b"}, 2, `name "a b"`},

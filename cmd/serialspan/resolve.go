@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -45,10 +46,21 @@ func (a *app) printDevice(d client.Device) {
 	}
 	for _, line := range [][2]string{
 		{"device", d.Name}, {"node", d.Node + " (" + d.NodeID.Short() + ")"}, {"kind", d.Kind}, {"state", state},
-		{"line", d.Line}, {"hardware", hardware}, {"detail", d.Detail},
+		{"line", d.Line}, {"hardware", hardware}, {"profile", d.Profile}, {"resets", resets(d)}, {"detail", d.Detail},
 	} {
 		if line[1] != "" {
 			fmt.Fprintf(a.out, "%-13s %s\n", line[0], printable(line[1]))
 		}
 	}
+}
+
+// resets lists the reset recipes of a device.
+func resets(d client.Device) string {
+	var names []string
+	for _, capability := range d.Capabilities {
+		if name, ok := strings.CutPrefix(capability, "reset:"); ok {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
 }

@@ -158,7 +158,7 @@ func (p *Port) prepare(c Config) error {
 		return err
 	}
 	if err := p.lowLatency(c.SysfsRoot); err != nil {
-		p.log.Debug("low latency not set", "port", p.path, "err", err)
+		p.log.Debug("low latency not set", "path", p.path, "err", err)
 	}
 	return nil
 }
@@ -292,7 +292,7 @@ func (p *Port) settle() {
 			return
 		}
 		if !time.Now().Before(deadline) { // monotonic
-			p.log.Warn("bytes not sent at close", "port", p.path, "bytes", queued)
+			p.log.Warn("bytes not sent at close", "path", p.path, "bytes", queued)
 			_ = p.control(func(fd int) error { return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCOFLUSH) })
 			return
 		}

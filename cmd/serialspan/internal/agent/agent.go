@@ -117,13 +117,17 @@ func New(options Options) (agent *Agent, err error) {
 			a.close()
 		}
 	}()
+	if err := a.readRules(); err != nil {
+		return nil, err
+	}
 	if err := a.openMesh(); err != nil {
 		return nil, err
 	}
 	if err := a.openRegistry(); err != nil {
 		return nil, err
 	}
-	return a, a.openBridge()
+	a.openBridge()
+	return a, nil
 }
 
 func (a *Agent) openMesh() (err error) {
@@ -137,7 +141,7 @@ func (a *Agent) openMesh() (err error) {
 	if err := a.admission.set(config.Cluster); err != nil {
 		return fmt.Errorf("%s: %w", config.Place("cluster.allow"), err)
 	}
-	// Before the state directory: each opening of that writes the boot counter,
+	// The state directory comes last: each opening of it writes the boot counter,
 	// and an agent whose port is taken is started again and again.
 	if a.socket = a.options.Socket; a.socket == nil {
 		if a.socket, err = mesh.ListenUDP(config.Mesh.Listen); err != nil {

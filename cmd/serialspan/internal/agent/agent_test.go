@@ -105,6 +105,8 @@ type node struct {
 	name   string
 	dir    string
 	join   []string
+	change func(*configs.Config)                      // nil: nothing
+	open   func(bridge.PortSpec) (bridge.Port, error) // nil: newEcho
 	socket mesh.Socket
 	addr   netip.AddrPort
 	stop   func()
@@ -132,14 +134,21 @@ func (h *house) start(n *node) *node {
 	config.Node.Name, config.Node.StateDir = n.name, n.dir
 	config.Cluster.SecretFile, config.Cluster.Join = h.secret, n.join
 	config.Control.Socket = ""
+	config.Mesh.LAN = false
 	config.Devices.Publish = "listed"
 	if n.name == "edge" {
 		config.Devices.Rules = []configs.Rule{{Match: configs.Match{Path: stickPath}, Name: "{{.Node}}-stick"}}
 	}
+	if n.open == nil {
+		n.open = newEcho
+	}
+	if n.change != nil {
+		n.change(&config)
+	}
 	a, err := agent.New(agent.Options{Config: config, Socket: n.socket, Ports: agent.Ports{
 		Discover: func() ([]bridge.Candidate, error) { return nil, nil },
 		Exists:   func(path string) bool { return path == stickPath },
-		Open:     newEcho,
+		Open:     n.open,
 	}})
 	if err != nil {
 		h.t.Fatal(err)

@@ -95,6 +95,10 @@ func TestPortTaken(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), taken.LocalAddr().String()) || !strings.Contains(err.Error(), "set mesh.listen to a free one") {
 		t.Errorf("have %v", err)
 	}
+	// The state directory was not touched: a restart loop would wear the boot counter.
+	if _, err := os.Lstat(filepath.Join(r.dir, "state")); err == nil {
+		t.Error("the state directory was opened before the port")
+	}
 	// Nothing is left open: the state directory can be had.
 	r.write(base)
 	if err := r.make(""); err != nil {

@@ -12,21 +12,23 @@ import (
 	"github.com/serialspan/serialspan/registry"
 )
 
+// readRules takes over what the configuration says of devices.
+func (a *Agent) readRules() (err error) {
+	config := a.options.Config
+	if a.profiles, err = loadProfiles(config); err != nil {
+		return err
+	}
+	a.settings.config = config
+	a.settings.rules, err = bridgeRules(config, a.profiles)
+	return err
+}
+
 // openBridge makes the publisher and the attacher from the configuration.
-func (a *Agent) openBridge() error {
+func (a *Agent) openBridge() {
 	config := &a.options.Config
-	var err error
-	if a.profiles, err = loadProfiles(*config); err != nil {
-		return err
-	}
-	rules, err := bridgeRules(*config, a.profiles)
-	if err != nil {
-		return err
-	}
-	a.settings.config, a.settings.rules = *config, rules
 	a.publisher = bridge.NewPublisher(bridge.PublisherConfig{
 		NodeName: config.Node.Name,
-		Rules:    rules,
+		Rules:    a.settings.rules,
 		Publish: map[string]bridge.Publish{
 			"known": bridge.PublishKnown, "all": bridge.PublishAll, "listed": bridge.PublishListed,
 		}[config.Devices.Publish],
@@ -49,7 +51,6 @@ func (a *Agent) openBridge() error {
 	a.wanted = &wantedSet{attacher: a.attacher, dir: a.store.Dir(), links: configs.NewLinkRule(config.Control.LinkDirs), log: a.log}
 	a.wanted.setFile(config.Attachments, config.Place)
 	a.wanted.load()
-	return nil
 }
 
 // publishDevices tells the cluster what this node has.
@@ -57,6 +58,18 @@ func (a *Agent) publishDevices(devices []registry.Device) {
 	a.own.Store(int64(len(devices)))
 	if err := a.sync.Publish(devices); err != nil {
 		a.log.Warn("not all devices could be published", "err", err)
+	}
+}
+
+// tellMoved tells the publisher of hardware that other nodes have now: a stick
+// that was here may have been plugged in there.
+func (a *Agent) tellMoved() {
+	self := a.mesh.Self()
+	for _, s := range a.registry.Devices(a.now()) {
+		here := s.Device.State == registry.StateAvailable || s.Device.State == registry.StateInUse
+		if s.Owner != self && here && a.publisher.Moved(s.Device.Hardware, s.Owner) {
+			a.log.Info("device moved to another node", "device", s.Device.Name, "node", a.nameOf(s.Owner))
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"time"
 
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/mesh"
@@ -20,7 +19,7 @@ func (a *Agent) Ping(ctx context.Context, node string) (client.Pong, error) {
 		return pong, nil
 	}
 	err = a.mesh.Ping(ctx, m.ID, 1, 0, func(p mesh.Pong) bool {
-		pong.RTT, pong.Skew = float64(p.RoundTrip)/float64(time.Millisecond), client.Seconds(p.Skew)
+		pong.RTT, pong.Skew = milliseconds(p.RoundTrip), client.Seconds(p.Skew)
 		pong.Path, pong.Endpoint = p.Path, p.Endpoint
 		return true
 	})

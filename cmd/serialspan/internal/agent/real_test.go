@@ -70,7 +70,7 @@ func newReal(t *testing.T, text string) *real {
 }
 
 // base is what every configuration here begins with.
-const base = "node: {name: garage, state_dir: $DIR/state}\nmesh: {listen: '127.0.0.1:0'}\ncontrol: {socket: $DIR/s}\n"
+const base = "node: {name: garage, state_dir: $DIR/state}\nmesh: {listen: '127.0.0.1:0', lan: false}\ncontrol: {socket: $DIR/s}\n"
 
 func (r *real) expand(text string) string { return strings.ReplaceAll(text, "$DIR", r.dir) }
 

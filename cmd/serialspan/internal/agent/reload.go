@@ -98,6 +98,7 @@ func (a *Agent) maintain(ctx context.Context) {
 		case <-members:
 			a.changes.tell()
 		case <-devices:
+			a.tellMoved()
 			a.changes.tell()
 		case <-changed:
 			quiet.Reset(settle)

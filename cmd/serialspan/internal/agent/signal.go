@@ -15,6 +15,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/profile"
 	"github.com/serialspan/serialspan/mesh"
 	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/registry"
 )
 
 // signalProtocol carries one request to move the modem lines of a device to its
@@ -134,8 +135,10 @@ func (a *Agent) signalHere(ctx context.Context, request signalRequest, from iden
 	if err != nil {
 		return err
 	}
-	_, there := a.registry.Resolve(a.now(), request.Device+"@"+a.mesh.Self().String())
-	if there == nil && !a.publisher.Allows(request.Device, from) {
+	if !a.publisher.Allows(request.Device, from) {
+		if _, err := a.registry.Resolve(a.now(), request.Device+"@"+a.mesh.Self().String()); errors.Is(err, registry.ErrNotFound) {
+			return err
+		}
 		return client.Errorf(client.Refused, "add its NodeID to allow of the device's rule", "signal %q: %s may not open it", request.Device, a.nameOf(from))
 	}
 	if recipe != "" {

@@ -3,7 +3,6 @@ package agent
 import (
 	"cmp"
 	"context"
-	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -38,6 +37,9 @@ func (a *Agent) Status() client.Status {
 			"datagrams_dropped":  s.PlaneDropped,
 			"datagrams_no_route": s.NoRoute,
 			"send_errors":        s.SendErrors,
+			"relay_passed":       s.RelayPassed,
+			"relay_limited":      s.RelayLimited,
+			"relay_refused":      s.RelayRefused,
 		},
 		Problems: a.problems(s),
 	}
@@ -50,10 +52,17 @@ func (a *Agent) Nodes() []client.Node {
 	}
 	var all []client.Node
 	for _, m := range a.mesh.Members() {
-		all = append(all, client.Node{
+		n := client.Node{
 			Name: m.Name, ID: m.ID, State: states[m.State], Path: m.Path, Endpoint: m.Endpoint,
-			RTT: float64(m.RoundTrip) / float64(time.Millisecond), Version: m.Version, Self: m.Self,
-		})
+			RTT: milliseconds(m.RoundTrip), Version: m.Version, Self: m.Self,
+		}
+		if m.SkewKnown {
+			n.Skew = new(client.Seconds(m.Skew))
+		}
+		if m.Heard >= 0 && !m.Self {
+			n.Heard = new(client.Seconds(m.Heard))
+		}
+		all = append(all, n)
 	}
 	slices.SortFunc(all, func(x, y client.Node) int { return cmp.Or(strings.Compare(x.Name, y.Name), x.ID.Compare(y.ID)) })
 	return all
@@ -77,6 +86,7 @@ func device(s registry.Status) client.Device {
 	out := client.Device{
 		Name: d.Name, Node: s.OwnerName, NodeID: s.Owner, Kind: d.Kind, State: states[d.State],
 		Conflict: s.Conflict, Line: d.Line, Hardware: client.Hardware(d.Hardware), Labels: d.Labels, Detail: d.Detail,
+		Profile: d.Profile, Capabilities: d.Capabilities,
 	}
 	if out.Node == "" {
 		out.Node = s.Owner.Short()
@@ -101,6 +111,10 @@ func attachment(s bridge.Status) client.Attachment {
 	out := client.Attachment{
 		ID: s.ID, Device: s.Device, Kind: client.Kind(s.Kind), Where: s.Where, State: states[s.State],
 		Since: client.Seconds(s.Age), Sent: s.Sent, Received: s.Received,
+		Resumed: s.Resumed, Gaps: s.Gaps, Lost: s.Lost, RTT: milliseconds(s.RoundTrip), Users: s.Users,
+	}
+	if !s.Line.IsZero() {
+		out.Line = s.Line.String()
 	}
 	if s.Err != nil {
 		out.Error = s.Err.Error()
@@ -116,16 +130,22 @@ func (a *Agent) Sessions() []client.Session {
 		all = append(all, client.Session{
 			ID: s.ID.String(), Device: s.Device, Role: "owner", Peer: a.nameOf(s.Peer), PeerID: s.Peer,
 			State: state[s.Connected], Line: s.Line.String(), Since: client.Seconds(s.Age), Sent: s.Sent, Received: s.Received,
+			Kind: client.Kind(s.Kind), ReadOnly: s.ReadOnly, RTT: milliseconds(s.RoundTrip), Resumed: s.Resumed, Gaps: s.Gaps, Lost: s.Lost,
 		})
 	}
 	for _, s := range a.attacher.Statuses() {
 		if s.Session == (session.ID{}) {
 			continue
 		}
-		all = append(all, client.Session{
+		use := client.Session{
 			ID: s.Session.String(), Device: s.Device, Role: "consumer", Peer: a.nameOf(s.Owner), PeerID: s.Owner,
 			State: state[s.State == bridge.AttachmentConnected], Since: client.Seconds(s.Age), Sent: s.Sent, Received: s.Received,
-		})
+			Kind: client.Kind(s.Kind), RTT: milliseconds(s.RoundTrip), Resumed: s.Resumed, Gaps: s.Gaps, Lost: s.Lost,
+		}
+		if !s.Line.IsZero() {
+			use.Line = s.Line.String()
+		}
+		all = append(all, use)
 	}
 	slices.SortFunc(all, func(x, y client.Session) int {
 		return cmp.Or(strings.Compare(x.Device, y.Device), strings.Compare(x.ID, y.ID))
@@ -183,33 +203,4 @@ func (c console) Read(p []byte) (int, error) {
 	return n, controlError(err)
 }
 
-// controlError gives an error the code that the control API has for it; nil
-// stays nil.
-func controlError(err error) error {
-	if err == nil {
-		return nil
-	}
-	for _, row := range []struct {
-		is   error
-		code client.Code
-		next string
-	}{
-		{registry.ErrNotFound, client.NotFound, ""},
-		{registry.ErrAway, client.Away, ""},
-		{registry.ErrAmbiguous, client.Ambiguous, ""},
-		{bridge.ErrNoAttachment, client.NotFound, "see `serialspan attachments`"},
-		{bridge.ErrPlaceTaken, client.Exists, "see `serialspan attachments`"},
-		{bridge.ErrNotRunning, client.Stopping, ""},
-		{session.CodeNotFound, client.NotFound, ""},
-		{session.CodeBusy, client.Busy, "take it with --take"},
-		{session.CodeKicked, client.Kicked, ""},
-		{session.CodeRefused, client.Refused, ""},
-		{session.CodeGone, client.Away, ""},
-		{session.CodeShuttingDown, client.Stopping, ""},
-	} {
-		if errors.Is(err, row.is) {
-			return client.Errorf(row.code, row.next, "%v", err)
-		}
-	}
-	return client.AsError(err)
-}
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/configs"
 )
 
@@ -68,15 +70,19 @@ func whereOf(r client.AttachRequest) string {
 	if r.PTY != nil {
 		return filepath.Clean(r.PTY.Link)
 	}
-	return r.TCP
+	return cmp.Or(r.TCP, r.RFC2217)
 }
+
+// anyPort reports whether a request leaves the port to the system: then it is
+// another place each time.
+func anyPort(r client.AttachRequest) bool { return r.PTY == nil && strings.HasSuffix(whereOf(r), ":0") }
 
 // same reports whether two requests ask for the same attachment.
 func same(a, b client.AttachRequest) bool {
 	if (a.PTY == nil) != (b.PTY == nil) || a.PTY != nil && *a.PTY != *b.PTY {
 		return false
 	}
-	return a.Device == b.Device && a.TCP == b.TCP
+	return a.Device == b.Device && a.TCP == b.TCP && a.RFC2217 == b.RFC2217 && a.Line == b.Line
 }
 
 // setFile replaces the attachments of the configuration: what is as before is
@@ -113,7 +119,7 @@ func (s *wantedSet) setFile(list []configs.Attachment, place func(key string) st
 }
 
 func requestOf(a configs.Attachment) client.AttachRequest {
-	r := client.AttachRequest{Device: a.Device, TCP: a.TCP, Expose: a.Expose}
+	r := client.AttachRequest{Device: a.Device, TCP: a.TCP, RFC2217: a.RFC2217, Expose: a.Expose, Line: a.Line}
 	if a.PTY.Link != "" {
 		r.PTY = &client.PTYSpec{Link: a.PTY.Link, Mode: uint32(a.PTY.Mode), Group: a.PTY.Group}
 	}
@@ -137,7 +143,14 @@ func (s *wantedSet) makeMissing() {
 
 // make hands w to the attacher. mu is held.
 func (s *wantedSet) make(w *wanted) error {
-	spec := bridge.Spec{Device: w.request.Device, TCP: w.request.TCP, Take: take(w.request.Take)}
+	spec := bridge.Spec{Device: w.request.Device, TCP: w.request.TCP, RFC2217: w.request.RFC2217, Take: take(w.request.Take)}
+	if w.request.Line != "" {
+		settings, err := line.Parse(w.request.Line)
+		if err != nil {
+			return err
+		}
+		spec.Line = settings
+	}
 	if p := w.request.PTY; p != nil {
 		spec.PTY = &bridge.PTYSpec{Link: filepath.Clean(p.Link), Mode: fs.FileMode(p.Mode), Group: p.Group}
 		if s.links.Allowed(spec.PTY.Link) {
@@ -160,7 +173,7 @@ func (s *wantedSet) make(w *wanted) error {
 
 // at returns the made attachment, other than w, that has w's place.
 func (s *wantedSet) at(w *wanted) *wanted {
-	if strings.HasSuffix(w.request.TCP, ":0") {
+	if anyPort(w.request) {
 		return nil
 	}
 	for _, other := range s.all {
@@ -206,6 +219,9 @@ func (s *wantedSet) attach(_ context.Context, request client.AttachRequest, user
 		if w.origin == client.OriginEphemeral && !request.Ephemeral {
 			w.origin, w.user = client.OriginCommand, user
 		}
+		if request.Line != "" && request.Line != w.request.Line {
+			return client.Attachment{}, client.Errorf(client.Exists, "detach it first", "attach %q at %s: it is there with other line settings", request.Device, w.where())
+		}
 		if request.Take == client.TakeForce && s.idle(w) {
 			s.unmake(w)
 		}
@@ -218,8 +234,12 @@ func (s *wantedSet) attach(_ context.Context, request client.AttachRequest, user
 	}
 	status := s.status(w)
 	if fresh {
-		if strings.HasSuffix(request.TCP, ":0") {
-			w.request.TCP = status.Where // the same port after a restart
+		switch { // the same port after a restart
+		case !anyPort(request):
+		case request.TCP != "":
+			w.request.TCP = status.Where
+		default:
+			w.request.RFC2217 = status.Where
 		}
 		s.all = append(s.all, w)
 	}
@@ -232,11 +252,11 @@ func (s *wantedSet) attach(_ context.Context, request client.AttachRequest, user
 
 // find returns the wanted attachment that a request means again.
 func (s *wantedSet) find(request client.AttachRequest) *wanted {
-	if strings.HasSuffix(request.TCP, ":0") {
+	if anyPort(request) {
 		return nil
 	}
 	for _, w := range s.all {
-		if w.where() == whereOf(request) && w.request.Device == request.Device {
+		if w.where() == whereOf(request) && w.request.Device == request.Device && (w.request.RFC2217 == "") == (request.RFC2217 == "") {
 			return w
 		}
 	}
@@ -322,8 +342,11 @@ func (w *wanted) failed() client.Attachment {
 	a := client.Attachment{
 		ID: w.shown(), Device: w.request.Device, Kind: client.KindTCP, Where: w.where(), State: client.AttachmentFailed, Origin: w.origin,
 	}
-	if w.request.PTY != nil {
+	switch {
+	case w.request.PTY != nil:
 		a.Kind = client.KindPTY
+	case w.request.RFC2217 != "":
+		a.Kind = client.KindRFC2217
 	}
 	if w.err != nil {
 		a.Error = w.err.Error()

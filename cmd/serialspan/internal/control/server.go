@@ -34,6 +34,8 @@ type Agent interface {
 	Resolve(name string) (client.Resolution, error)
 	// Ping measures the way to the member with this name or NodeID.
 	Ping(ctx context.Context, node string) (client.Pong, error)
+	// Signal moves modem lines of a device, and returns when that is done.
+	Signal(ctx context.Context, device string, words []string) error
 	// Attach makes an attachment; the request has been checked as far as it
 	// can be without knowing devices. It returns when the PTY or listener is
 	// there, without waiting for the device. Caller(ctx) is who asks.
@@ -165,6 +167,7 @@ func (s *server) handler(ctx context.Context) http.Handler {
 	}
 	mux.HandleFunc("GET /v1/resolve", s.resolve)
 	mux.HandleFunc("POST /v1/ping", s.ping)
+	mux.HandleFunc("POST /v1/signal", s.signal)
 	mux.HandleFunc("POST /v1/attachments", s.attach)
 	mux.HandleFunc("DELETE /v1/attachments/{id}", s.detach)
 	mux.HandleFunc("POST /v1/console", func(w http.ResponseWriter, r *http.Request) { s.console(ctx, w, r) })
@@ -217,11 +220,33 @@ func (s *server) ping(w http.ResponseWriter, r *http.Request) {
 	answer(w, client.PingAnswer{API: client.Version, Pong: pong})
 }
 
-func (s *server) attach(w http.ResponseWriter, r *http.Request) {
-	var request client.AttachRequest
+func (s *server) signal(w http.ResponseWriter, r *http.Request) {
+	var request client.SignalRequest
+	if err := read(r, &request); err != nil {
+		refuse(w, client.Errorf(client.Invalid, "", "read signal request: %v", err))
+		return
+	}
+	if request.Device == "" {
+		refuse(w, client.Errorf(client.Invalid, "write NAME or NAME@NODE", "signal: no device given"))
+		return
+	}
+	if err := s.config.Agent.Signal(r.Context(), request.Device, request.Words); err != nil {
+		refuse(w, err)
+		return
+	}
+	answer(w, client.SignalAnswer{API: client.Version})
+}
+
+// read reads the body of a request strictly.
+func read(r *http.Request, out any) error {
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&request); err != nil {
+	return decoder.Decode(out)
+}
+
+func (s *server) attach(w http.ResponseWriter, r *http.Request) {
+	var request client.AttachRequest
+	if err := read(r, &request); err != nil {
 		refuse(w, client.Errorf(client.Invalid, "", "read attach request: %v", err))
 		return
 	}

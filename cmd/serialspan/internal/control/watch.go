@@ -65,16 +65,25 @@ func ageless(value any) any {
 	case client.StatusAnswer:
 		v.Uptime = 0
 		return v
+	case client.NodesAnswer:
+		v.Nodes = slices.Clone(v.Nodes)
+		for i := range v.Nodes {
+			v.Nodes[i].Heard = nil
+			if skew := v.Nodes[i].Skew; skew != nil { // what a measurement is off by is no change
+				v.Nodes[i].Skew = new(client.Seconds(time.Duration(*skew).Round(time.Second)))
+			}
+		}
+		return v
 	case client.AttachmentsAnswer:
 		v.Attachments = slices.Clone(v.Attachments)
 		for i := range v.Attachments {
-			v.Attachments[i].Since = 0
+			v.Attachments[i].Since, v.Attachments[i].RTT = 0, 0
 		}
 		return v
 	case client.SessionsAnswer:
 		v.Sessions = slices.Clone(v.Sessions)
 		for i := range v.Sessions {
-			v.Sessions[i].Since = 0
+			v.Sessions[i].Since, v.Sessions[i].RTT = 0, 0
 		}
 		return v
 	}

@@ -26,6 +26,7 @@ type Agent struct {
 	devices     []client.Device
 	attachments []client.Attachment
 	requests    []client.AttachRequest
+	signals     [][]string
 	made        int
 	watchers    map[chan struct{}]bool
 }
@@ -83,7 +84,7 @@ func (a *Agent) Status() client.Status {
 // Nodes are the node itself and another.
 func (a *Agent) Nodes() []client.Node {
 	return []client.Node{
-		{Name: "garage", ID: ID(2), State: client.NodeAlive, Path: "direct", Endpoint: "192.0.2.2:51821", RTT: 1.25, Version: "1.2.3"},
+		{Name: "garage", ID: ID(2), State: client.NodeAlive, Path: "direct", Endpoint: "192.0.2.2:51821", RTT: 1.25, Skew: new(client.Seconds(-3600 * time.Second)), Version: "1.2.3", Heard: new(client.Seconds(time.Second))},
 		{Name: "server", ID: ID(1), State: client.NodeAlive, Version: "1.2.3", Self: true},
 	}
 }
@@ -107,6 +108,7 @@ func (a *Agent) Sessions() []client.Session {
 	return []client.Session{{
 		ID: "00112233445566778899aabbccddeeff", Device: "garage-zwave", Role: "consumer", Peer: "garage", PeerID: ID(2),
 		State: "open", Line: "115200n81", Since: client.Seconds(5 * time.Second), Sent: 12, Received: 3456,
+		Kind: client.KindPTY, RTT: 12.5, Resumed: 2, Gaps: 1, Lost: 7,
 	}}
 }
 
@@ -130,6 +132,27 @@ func (a *Agent) Ping(_ context.Context, node string) (client.Pong, error) {
 	return client.Pong{}, client.Errorf(client.NotFound, "\"serialspan nodes\" lists them", "ping %q: no such node", node)
 }
 
+// Signal knows what reset=none means: nothing.
+func (a *Agent) Signal(_ context.Context, device string, words []string) error {
+	if _, err := a.Resolve(device); err != nil {
+		return err
+	}
+	if len(words) == 1 && words[0] == "reset=none" {
+		return client.Errorf(client.NotFound, "", "reset device %q: no such recipe", device)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.signals = append(a.signals, append([]string{device}, words...))
+	return nil
+}
+
+// Signals returns what Signal was asked for so far: each the device and words.
+func (a *Agent) Signals() [][]string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return append([][]string(nil), a.signals...)
+}
+
 // Attach makes an attachment a1, a2 and so on.
 func (a *Agent) Attach(_ context.Context, request client.AttachRequest) (client.Attachment, error) {
 	a.mu.Lock()
@@ -137,6 +160,9 @@ func (a *Agent) Attach(_ context.Context, request client.AttachRequest) (client.
 	a.requests = append(a.requests, request)
 	a.made++
 	made := client.Attachment{ID: fmt.Sprintf("a%d", a.made), Device: request.Device, Kind: client.KindTCP, Where: request.TCP, State: client.AttachmentWaiting}
+	if request.RFC2217 != "" {
+		made.Kind, made.Where = client.KindRFC2217, request.RFC2217
+	}
 	if request.PTY != nil {
 		made.Kind, made.Where = client.KindPTY, request.PTY.Link
 	}

@@ -1,0 +1,48 @@
+package agent
+
+import (
+	"errors"
+
+	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/bridge/profile"
+	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/registry"
+)
+
+// controlError gives an error the code that the control API has for it; nil
+// stays nil.
+func controlError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if told, ok := errors.AsType[*client.Error](err); ok {
+		return told
+	}
+	for _, row := range []struct {
+		is   error
+		code client.Code
+		next string
+	}{
+		{registry.ErrNotFound, client.NotFound, ""},
+		{registry.ErrAway, client.Away, ""},
+		{registry.ErrAmbiguous, client.Ambiguous, ""},
+		{bridge.ErrNoAttachment, client.NotFound, "see `serialspan attachments`"},
+		{bridge.ErrPlaceTaken, client.Exists, "see `serialspan attachments`"},
+		{bridge.ErrNotRunning, client.Stopping, ""},
+		{bridge.ErrNoRecipe, client.NotFound, "\"serialspan resolve NAME\" lists those that it has"},
+		{bridge.ErrNoSignals, client.Failed, ""},
+		{profile.ErrProfile, client.Invalid, ""},
+		{session.CodeNotFound, client.NotFound, ""},
+		{session.CodeBusy, client.Busy, "take it with --take"},
+		{session.CodeKicked, client.Kicked, ""},
+		{session.CodeRefused, client.Refused, ""},
+		{session.CodeGone, client.Away, ""},
+		{session.CodeShuttingDown, client.Stopping, ""},
+	} {
+		if errors.Is(err, row.is) {
+			return client.Errorf(row.code, row.next, "%v", err)
+		}
+	}
+	return client.AsError(err)
+}
