@@ -42,6 +42,7 @@ var golden = map[string]string{
 	"mesh/internal/gossip":            "testdata/digest.hex",
 	"registry":                        "testdata/entry.hex",
 	"bridge/session":                  "testdata/open.hex",
+	"bridge/capture":                  "testdata/all.hex",
 	"bridge/rfc2217":                  "testdata/commands.txt",
 	"cmd/serialspan/internal/control": "testdata/status.json",
 }

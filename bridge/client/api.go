@@ -14,7 +14,11 @@ const Version = "serialspan/v1"
 // Upgrade is the protocol name in the HTTP upgrade of a console.
 const Upgrade = "serialspan-raw"
 
-// ConsoleHeader carries the ID of a console in the answer to its upgrade.
+// UpgradeMonitor is the protocol name in the HTTP upgrade of a monitor.
+const UpgradeMonitor = "serialspan-monitor"
+
+// ConsoleHeader carries the ID of a console or monitor in the answer to its
+// upgrade.
 const ConsoleHeader = "Serialspan-Console"
 
 // Status is what an agent says of itself.

@@ -23,6 +23,7 @@
 //	POST   /v1/attachments                     AttachRequest → Attachment
 //	DELETE /v1/attachments/{id}                Attachment; id, link path, address or device
 //	POST   /v1/console?device=NAME&take=TAKE   Upgrade: serialspan-raw → 101, then bytes
+//	POST   /v1/monitor?device=NAME             Upgrade: serialspan-monitor → 101, then records of bridge/capture
 //	GET    /v1/console/{id}                    why a console ended; id from the 101's Serialspan-Console
 //
 // The first five take ?watch=1: then the answer is one JSON object per line

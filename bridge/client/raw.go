@@ -21,12 +21,20 @@ import (
 // end. Close releases the device; it unblocks Read and Write, which then
 // return net.ErrClosed.
 func (c *Client) OpenRaw(ctx context.Context, device string, take Take) (io.ReadWriteCloser, error) {
+	raw, err := c.open(ctx, "/v1/console", url.Values{"device": {device}, "take": {take.String()}}, Upgrade)
+	if err != nil {
+		return nil, err
+	}
+	return raw, nil
+}
+
+func (c *Client) open(ctx context.Context, path string, query url.Values, protocol string) (*rawConn, error) {
 	conn, err := c.dial(ctx)
 	if err != nil {
 		return nil, c.failure(err)
 	}
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	raw, err := c.upgrade(conn, device, take)
+	raw, err := c.upgrade(conn, path+"?"+query.Encode(), protocol)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -40,14 +48,13 @@ func (c *Client) OpenRaw(ctx context.Context, device string, take Take) (io.Read
 	return raw, nil
 }
 
-func (c *Client) upgrade(conn net.Conn, device string, take Take) (*rawConn, error) {
-	query := url.Values{"device": {device}, "take": {take.String()}}
-	request, err := http.NewRequest(http.MethodPost, "http://agent/v1/console?"+query.Encode(), nil)
+func (c *Client) upgrade(conn net.Conn, path, protocol string) (*rawConn, error) {
+	request, err := http.NewRequest(http.MethodPost, "http://agent"+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
 	request.Header.Set("Connection", "Upgrade")
-	request.Header.Set("Upgrade", Upgrade)
+	request.Header.Set("Upgrade", protocol)
 	if err := request.Write(conn); err != nil {
 		return nil, err
 	}

@@ -105,7 +105,7 @@ func (a *app) root() *cobra.Command {
 	root.AddCommand(
 		a.initCommand(), a.joinCommand(), a.agentCommand(), a.demoCommand(),
 		a.statusCommand(), a.nodesCommand(), a.devicesCommand(), a.attachmentsCommand(), a.sessionsCommand(),
-		a.resolveCommand(), a.attachCommand(), a.detachCommand(), a.consoleCommand(), a.signalCommand(), a.pingCommand(),
+		a.resolveCommand(), a.attachCommand(), a.detachCommand(), a.consoleCommand(), a.monitorCommand(), a.signalCommand(), a.pingCommand(), a.doctorCommand(),
 		a.secretCommand(), a.versionCommand(),
 	)
 	return root

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -236,6 +237,7 @@ func grown(t *testing.T, count int, link memnet.Link) *cluster {
 		}
 	}
 	within(t, 20*time.Second, "everybody knows everybody", allAlive(c.nodes))
+	synctest.Wait() // the callbacks run on goroutines of their own
 	return c
 }
 

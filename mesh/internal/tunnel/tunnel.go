@@ -25,8 +25,8 @@ var ErrTooLong = errors.New("datagram too long")
 
 // Config is what a Tunnel needs. Socket, Deliver and Control must be set.
 type Config struct {
-	Cluster identity.ClusterID
-	Self    identity.NodeID
+	Cluster identity.ClusterID        // whose addresses the members have
+	Self    identity.NodeID           // this node
 	Private identity.WireGuardPrivate // of this start
 	Socket  Socket
 

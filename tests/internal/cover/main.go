@@ -45,7 +45,7 @@ func main() {
 type row struct {
 	name                     string
 	lines, exported, testing int
-	coverage                 string // "81.2%", or "-" for none
+	coverage                 string // "81.2%", "-" for none, or "FAIL"
 }
 
 // outcome is how go test begins a line about a package: ok, FAIL, ? or nothing.
@@ -64,7 +64,10 @@ func read(in io.Reader, out io.Writer) (covered map[string]string, well bool) {
 		line := lines.Text()
 		m := outcome.FindStringSubmatch(line)
 		switch {
-		case m != nil && m[1] != "FAIL":
+		case m != nil && m[1] == "FAIL":
+			covered[m[2]], well = "FAIL", false
+			fmt.Fprintln(out, line)
+		case m != nil:
 			covered[m[2]] = "-"
 			if s := share.FindStringSubmatch(line); s != nil && m[1] == "ok" {
 				covered[m[2]] = s[1]

@@ -25,7 +25,7 @@ FAIL	example.net/e	0.1s
 		printed  string
 	}{
 		{"well", well, map[string]string{"example.net/a": "81.2%", "example.net/b": "-", "example.net/c": "-", "example.net/d": "-"}, true, ""},
-		{"failed", failed, map[string]string{}, false, "--- FAIL: TestX (0.00s)\nFAIL\nFAIL\texample.net/e\t0.1s\n"},
+		{"failed", failed, map[string]string{"example.net/e": "FAIL"}, false, "--- FAIL: TestX (0.00s)\nFAIL\nFAIL\texample.net/e\t0.1s\n"},
 		{"nothing", "", map[string]string{}, true, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -97,7 +97,7 @@ func (a *Agent) serveSessions(ctx context.Context) error {
 		}
 		sessions.Go(func() {
 			if err := a.publisher.Serve(ctx, conn, from); err != nil {
-				a.log.Debug("session ended", "peer", from.Short(), "err", err)
+				a.log.Debug("session ended", "node", from.Short(), "err", err)
 			}
 		})
 	}

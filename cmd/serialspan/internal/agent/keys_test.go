@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/capture"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/configs"
@@ -236,5 +238,56 @@ func TestRFC2217(t *testing.T) {
 			}
 		}
 		return false
+	})
+}
+
+// TestMonitor: a third node sees both directions of what another does with the
+// device, over the control API's form.
+func TestMonitor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t, meshtest.Link{Delay: 10 * time.Millisecond})
+		cloud := h.start(&node{name: "cloud"})
+		through := []string{cloud.addr.String()}
+		h.start(&node{name: "edge", join: through})
+		user := h.start(&node{name: "user", join: through})
+		h.net.WaitFor(5*time.Second, "all to resolve the stick", func() bool {
+			return user.resolves("edge-stick")() && cloud.resolves("edge-stick")()
+		})
+		if _, err := cloud.Monitor(t.Context(), "edge-stone"); !errors.Is(err, client.NotFound) {
+			t.Errorf("no such device: %v", err)
+		}
+		records, err := cloud.Monitor(t.Context(), "edge-stick")
+		if err != nil {
+			t.Fatal(err)
+		}
+		user.roundTrip(t, "edge-stick")
+		var buf []byte
+		seen := map[capture.Kind]int{}
+		for seen[capture.FromDevice] < 64<<10+1 || seen[capture.ToDevice] < 64<<10+1 {
+			part := make([]byte, 1000)
+			n, err := records.Read(part)
+			if err != nil {
+				t.Fatal(err)
+			}
+			buf = append(buf, part[:n]...)
+			for {
+				e, size, err := capture.Decode(buf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if size == 0 {
+					break
+				}
+				if e.Kind == capture.Gap {
+					t.Fatalf("a gap: %+v", e)
+				}
+				seen[e.Kind] += len(e.Data)
+				buf = buf[size:]
+			}
+		}
+		records.Close()
+		if _, err := io.Copy(io.Discard, records); err == nil {
+			t.Error("no word of the Close")
+		}
 	})
 }

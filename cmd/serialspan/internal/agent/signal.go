@@ -106,7 +106,7 @@ func (a *Agent) serveSignals(ctx context.Context) error {
 				return
 			}
 			if err := a.serveSignal(ctx, conn, from); err != nil {
-				a.log.Debug("signal not answered", "peer", from.Short(), "err", err)
+				a.log.Debug("signal not answered", "node", from.Short(), "err", err)
 			}
 		})
 	}
@@ -124,7 +124,7 @@ func (a *Agent) serveSignal(ctx context.Context, conn net.Conn, from identity.No
 	if err := a.signalHere(ctx, request, from); err != nil {
 		answer.Error = client.AsError(controlError(err))
 	} else {
-		a.log.Info("device signalled", "device", request.Device, "peer", from.Short())
+		a.log.Info("device signalled", "device", request.Device, "node", from.Short())
 	}
 	return json.NewEncoder(conn).Encode(answer)
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,20 +66,40 @@ func (c *consoles) why(text string) *client.Error {
 
 func (c *consoles) stop() { c.running.Wait() }
 
-// console opens the device, switches protocols and carries bytes until either
-// side ends or the server stops (ctx).
+// console opens a device for raw bytes.
 func (s *server) console(ctx context.Context, w http.ResponseWriter, r *http.Request) {
-	device := r.URL.Query().Get("device")
 	var take client.Take
 	if err := take.UnmarshalText([]byte(r.URL.Query().Get("take"))); err != nil {
 		refuse(w, client.Errorf(client.Invalid, "", "open console: %v", err))
 		return
 	}
-	if device == "" || !strings.EqualFold(r.Header.Get("Upgrade"), client.Upgrade) {
-		refuse(w, client.Errorf(client.Invalid, "", "open console: want ?device=NAME and the header Upgrade: %s", client.Upgrade))
+	s.stream(ctx, w, r, client.Upgrade, func(device string) (io.ReadWriteCloser, error) {
+		return s.config.Agent.Console(r.Context(), device, take)
+	})
+}
+
+// monitor opens a device to read along.
+func (s *server) monitor(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+	s.stream(ctx, w, r, client.UpgradeMonitor, func(device string) (io.ReadWriteCloser, error) {
+		records, err := s.config.Agent.Monitor(r.Context(), device)
+		return readOnly{records}, err
+	})
+}
+
+// readOnly takes what a client writes, for nobody.
+type readOnly struct{ io.ReadCloser }
+
+func (readOnly) Write(p []byte) (int, error) { return len(p), nil }
+
+// stream opens the device of a request, switches protocols and carries bytes
+// until either side ends or the server stops (ctx).
+func (s *server) stream(ctx context.Context, w http.ResponseWriter, r *http.Request, upgrade string, open func(device string) (io.ReadWriteCloser, error)) {
+	device := r.URL.Query().Get("device")
+	if device == "" || !strings.EqualFold(r.Header.Get("Upgrade"), upgrade) {
+		refuse(w, client.Errorf(client.Invalid, "", "open %s: want ?device=NAME and the header Upgrade: %s", path.Base(r.URL.Path), upgrade))
 		return
 	}
-	raw, err := s.config.Agent.Console(r.Context(), device, take)
+	raw, err := open(device)
 	if err != nil {
 		refuse(w, err)
 		return
@@ -92,15 +113,15 @@ func (s *server) console(ctx context.Context, w http.ResponseWriter, r *http.Req
 		return
 	}
 	defer conn.Close()
-	buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + client.Upgrade + "\r\n" +
+	buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgrade + "\r\n" +
 		client.ConsoleHeader + ": " + strconv.FormatUint(id, 10) + "\r\n\r\n")
 	if buffered.Flush() != nil {
 		return // the client has gone
 	}
-	s.logger.Debug("console opened", "device", device)
+	s.logger.Debug("stream opened", "device", device, "request", r.URL.Path)
 	reason := carry(ctx, conn, buffered.Reader, raw)
 	s.consoles.end(id, reason)
-	s.logger.Debug("console closed", "device", device)
+	s.logger.Debug("stream closed", "device", device, "request", r.URL.Path)
 }
 
 // carry copies both ways until one side ends. It returns why the device ended,

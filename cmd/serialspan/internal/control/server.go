@@ -42,6 +42,9 @@ type Agent interface {
 	Attach(ctx context.Context, request client.AttachRequest) (client.Attachment, error)
 	// Detach removes the attachment with this ID.
 	Detach(ctx context.Context, id string) error
+	// Monitor opens a device to read along; otherwise as Console. Read gives
+	// whole records of bridge/capture, as far as the buffer has room for them.
+	Monitor(ctx context.Context, device string) (io.ReadCloser, error)
 	// Console opens a device for raw bytes; ctx governs the opening only.
 	// Close unblocks Read and Write. Read ends with io.EOF, or with an error
 	// that says why the device was lost.
@@ -171,6 +174,7 @@ func (s *server) handler(ctx context.Context) http.Handler {
 	mux.HandleFunc("POST /v1/attachments", s.attach)
 	mux.HandleFunc("DELETE /v1/attachments/{id}", s.detach)
 	mux.HandleFunc("POST /v1/console", func(w http.ResponseWriter, r *http.Request) { s.console(ctx, w, r) })
+	mux.HandleFunc("POST /v1/monitor", func(w http.ResponseWriter, r *http.Request) { s.monitor(ctx, w, r) })
 	mux.HandleFunc("GET /v1/console/{id}", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, client.ErrorAnswer{API: client.Version, Error: s.consoles.why(r.PathValue("id"))})
 	})

@@ -108,6 +108,7 @@ func TestGolden(t *testing.T) {
 		{"watch-nonsense", "GET", "/v1/nodes?watch=yes", "", 400},
 		{"unknown", "GET", "/v2/status", "", 400},
 		{"console-plain", "POST", "/v1/console?device=x", "", 400},
+		{"monitor-plain", "POST", "/v1/monitor?device=x", "", 400},
 		{"console-why", "GET", "/v1/console/77", "", 200},
 	} {
 		request, err := http.NewRequest(test.method, "http://agent"+test.path, strings.NewReader(test.body))

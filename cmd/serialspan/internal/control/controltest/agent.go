@@ -4,6 +4,7 @@
 package controltest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -21,6 +22,9 @@ type Agent struct {
 	// Open is called for each console with the agent's end of a stream; nil
 	// makes every console echo. An error is what Console returns.
 	Open func(device string, take client.Take) (io.ReadWriteCloser, error)
+
+	// Records are what Monitor gives, of bridge/capture.
+	Records []byte
 
 	mu          sync.Mutex // guards the fields below
 	devices     []client.Device
@@ -181,6 +185,14 @@ func (a *Agent) Detach(_ context.Context, id string) error {
 		}
 	}
 	return client.Errorf(client.NotFound, "", "detach %q: no such attachment", id)
+}
+
+// Monitor gives the Records once the device is found, and then ends.
+func (a *Agent) Monitor(_ context.Context, device string) (io.ReadCloser, error) {
+	if _, err := a.Resolve(device); err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(a.Records)), nil
 }
 
 // Console opens what Open says, or an echo.
