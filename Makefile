@@ -3,6 +3,7 @@ SHELL   := /bin/sh
 GO      ?= go
 PROGRAM := bin/serialspan
 VERSION := $(shell git describe --tags --always --dirty --abbrev=7 2>/dev/null | sed 's,^v,,')
+BUILT   := $(shell git log -1 --format=%cI 2>/dev/null)
 # The race detector needs a C compiler; without one the tests run without it.
 RACE    := $(shell command -v cc >/dev/null 2>&1 && echo -race || echo)
 TESTS   := $(GO) test -json $(RACE) -shuffle=on -count=1
@@ -14,7 +15,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## make bin/serialspan: static, stripped, the same bytes for the same commit
-	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.release=$(VERSION)' -o $(PROGRAM) ./cmd/serialspan
+	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid= -X main.release=$(VERSION) -X main.built=$(BUILT)' -o $(PROGRAM) ./cmd/serialspan
 
 demo: build ## three agents with a simulated stick on this machine, until Ctrl-C
 	@$(PROGRAM) demo

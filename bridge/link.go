@@ -50,7 +50,6 @@ type link struct {
 	changed *sync.Cond // of mu: room, acknowledgements, stream or closed
 	end     *session.End
 	conn    net.Conn // nil while there is no stream
-	parting net.Conn // farewell writes the last frame to it and closes it
 	silent  bool     // conn was closed because the peer was silent
 	closed  bool
 	givenUp bool // settled waits no longer
@@ -120,20 +119,21 @@ func (l *link) connect(conn net.Conn, next, window uint64) error {
 	return nil
 }
 
-// disconnect forgets conn, if it is still the stream, and closes it, unless
-// the peer is still to be told of the session's end.
+// disconnect forgets conn, if it is still the stream, and closes it. After
+// close it is farewell's to close: the last frame may not have been written.
 func (l *link) disconnect(conn net.Conn) {
 	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return
+	}
 	if l.conn == conn {
 		l.conn = nil
 		l.end.Disconnect()
 		l.changed.Broadcast()
 	}
-	parting := l.parting == conn
 	l.mu.Unlock()
-	if !parting {
-		_ = conn.Close()
-	}
+	_ = conn.Close()
 }
 
 // serve reads the stream until it ends and says why: a *session.CloseError

@@ -23,7 +23,6 @@ func (l *link) close(why session.CloseError) (lost int) {
 	lost = l.end.Unacknowledged()
 	conn := l.conn
 	if conn != nil {
-		l.parting = conn
 		l.workers.Go(func() { l.farewell(conn, why) })
 	}
 	l.closed, l.conn = true, nil

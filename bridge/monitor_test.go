@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -69,7 +70,10 @@ func TestMonitor(t *testing.T) {
 		}
 		_ = r.Close()
 		// A new owner: times begin anew, after a gap.
+		w.set(func() { w.down = true })
 		w.restartOwner(bridge.PublisherConfig{})
+		w.set(func() { w.down = false })
+		w.changed()
 		for {
 			e, err := m.Next()
 			if err != nil {
@@ -101,8 +105,10 @@ func TestMonitorThatDoesNotRead(t *testing.T) {
 			t.Fatal(err)
 		}
 		port := w.port(zwave.Path)
-		const total = 400000
-		for sent := 0; sent < total; sent += 1000 {
+		total := uint64(0)
+		send := func() {
+			t.Helper()
+			total += 1000
 			if _, err := port.fromDevice.write(make([]byte, 1000)); err != nil {
 				t.Fatal(err)
 			}
@@ -111,27 +117,36 @@ func TestMonitorThatDoesNotRead(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		seen, lost := 0, uint64(0)
-		for seen+int(lost) < total {
-			e, err := m.Next()
-			if err != nil {
-				t.Fatal(err)
-			}
-			seen += len(e.Data)
-			if e.Kind == capture.Gap && e.Of == capture.FromDevice {
-				lost += e.Lost
-			}
-			if seen+int(lost) == total-1000 || seen > 0 && lost == 0 {
-				_, _ = port.fromDevice.write(make([]byte, 1000)) // a gap is told before the next event
-				if _, err := readExactly(r, 1000); err != nil {
-					t.Fatal(err)
+		for range 400 {
+			send()
+		}
+		seen, lost := uint64(0), uint64(0)
+		var mu sync.Mutex
+		var reader sync.WaitGroup
+		reader.Go(func() {
+			for {
+				e, err := m.Next()
+				if err != nil {
+					return
 				}
+				mu.Lock()
+				seen += uint64(len(e.Data))
+				if e.Kind == capture.Gap && e.Of == capture.FromDevice {
+					lost += e.Lost
+				}
+				mu.Unlock()
 			}
+		})
+		for range 10 { // a gap is told before the next event
+			time.Sleep(time.Second)
+			send()
 		}
-		if lost == 0 || seen == 0 {
-			t.Errorf("%d bytes seen, %d lost", seen, lost)
-		}
+		time.Sleep(time.Second)
 		_ = m.Close()
+		reader.Wait()
+		if lost == 0 || seen == 0 || seen+lost != total {
+			t.Errorf("%d bytes seen, %d lost, of %d", seen, lost, total)
+		}
 		_ = r.Close()
 	})
 }
@@ -169,6 +184,7 @@ func TestOpenPort(t *testing.T) {
 		if err := p.Purge(session.PurgeReceive); err != nil {
 			t.Fatal(err)
 		}
+		synctest.Wait() // the device has been purged too
 		_, _ = port.fromDevice.write([]byte("new"))
 		if b, err := readExactly(p, 3); err != nil || string(b) != "new" {
 			t.Errorf("%q, %v", b, err)

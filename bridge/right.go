@@ -61,3 +61,13 @@ func (r *right) isKicked() bool {
 	defer r.mu.Unlock()
 	return r.kicked
 }
+
+// TargetError is why a name leads to no device now. It unwraps to what
+// AttacherConfig.Resolve returned.
+type TargetError struct{ Err error }
+
+// Error returns the text of the cause.
+func (e *TargetError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *TargetError) Unwrap() error { return e.Err }

@@ -217,16 +217,6 @@ func (u *use) isEagerFor(err error) bool {
 	return u.eager && !u.begun && (isClose(err) || errors.As(err, &target))
 }
 
-// TargetError is why a name leads to no device now. It unwraps to what
-// AttacherConfig.Resolve returned.
-type TargetError struct{ Err error }
-
-// Error returns the text of the cause.
-func (e *TargetError) Error() string { return e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *TargetError) Unwrap() error { return e.Err }
-
 // connect makes a stream to the device's owner and opens or resumes the
 // session on it.
 func (u *use) connect(ctx context.Context) (net.Conn, *frameReader, *link, error) {

@@ -53,7 +53,13 @@ func (a *app) consoleCommand() *cobra.Command {
 			}
 			defer restore()
 			console.restore = restore
-			console.keys = &consoleKeys{say: a.err, status: func() string { return a.consoleStatus(ctx, agent, args[0], &console) }}
+			console.keys = &consoleKeys{
+				say:    a.err,
+				status: func() string { return a.consoleStatus(ctx, agent, args[0], &console) },
+				signal: func(words ...string) error {
+					return agent.Signal(ctx, client.SignalRequest{Device: args[0], Words: words})
+				},
+			}
 			fmt.Fprintf(a.err, "connected to %s; Ctrl-A Ctrl-X quits, Ctrl-A Ctrl-H helps\r\n", printable(args[0]))
 			defer fmt.Fprint(a.err, "\r\n")
 		}

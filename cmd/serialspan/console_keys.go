@@ -9,6 +9,7 @@ import (
 // consoleHelp says which keys a console has.
 const consoleHelp = `  Ctrl-A Ctrl-X   quit
   Ctrl-A Ctrl-S   show what is connected and how much was carried
+  Ctrl-A Ctrl-\   send a break of 250 ms
   Ctrl-A Ctrl-A   send Ctrl-A
   Ctrl-A Ctrl-H   show these keys; also Ctrl-A ?
 Any other key after Ctrl-A is dropped.
@@ -16,10 +17,11 @@ Any other key after Ctrl-A is dropped.
 
 // The keys, as a terminal in raw mode sends them.
 const (
-	ctrlA = 0x01
-	ctrlH = 0x08
-	ctrlS = 0x13
-	ctrlX = 0x18
+	ctrlA         = 0x01
+	ctrlH         = 0x08
+	ctrlS         = 0x13
+	ctrlX         = 0x18
+	ctrlBackslash = 0x1c
 )
 
 // action is what the user asked the console itself for.
@@ -30,13 +32,15 @@ const (
 	quit
 	showStatus
 	showHelp
+	sendBreak
 )
 
 // consoleKeys understands the keys of picocom(1): Ctrl-A, then a command.
 type consoleKeys struct {
 	say     io.Writer     // for people, never the device
 	status  func() string // one line
-	pending bool          // Ctrl-A was typed
+	signal  func(words ...string) error
+	pending bool // Ctrl-A was typed
 }
 
 // feed returns what to send of the typed bytes, what to do then, and what is
@@ -60,6 +64,8 @@ func (k *consoleKeys) feed(p []byte) (send []byte, do action, rest []byte) {
 			return send, quit, nil
 		case ctrlS:
 			return send, showStatus, p[i+1:]
+		case ctrlBackslash:
+			return send, sendBreak, p[i+1:]
 		case ctrlH, '?':
 			return send, showHelp, p[i+1:]
 		}
@@ -67,11 +73,21 @@ func (k *consoleKeys) feed(p []byte) (send []byte, do action, rest []byte) {
 	return send, sendOnly, nil
 }
 
-// do shows what was asked for. The terminal is raw: lines end with CR LF.
+// consoleBreak is how long a break of the console is, a quarter of a second as
+// of tcsendbreak(3).
+const consoleBreak = "break=250ms"
+
+// do does what was asked for. The terminal is raw: lines end with CR LF.
 func (k *consoleKeys) do(a action) {
 	switch a {
 	case showStatus:
 		fmt.Fprintf(k.say, "\r\n*** %s\r\n", k.status())
+	case sendBreak:
+		text := "break sent"
+		if err := k.signal(consoleBreak); err != nil {
+			text = printable(err.Error())
+		}
+		fmt.Fprintf(k.say, "\r\n*** %s\r\n", text)
 	case showHelp:
 		fmt.Fprintf(k.say, "\r\n*** %s\r\n", strings.ReplaceAll(strings.TrimRight(consoleHelp, "\n"), "\n", "\r\n*** "))
 	}

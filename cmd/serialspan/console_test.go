@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -30,6 +31,7 @@ func TestConsoleKeys(t *testing.T) {
 		{"Ctrl-X alone", []string{"\x18"}, "\x18", ""},
 		{"status and more", []string{"a\x01\x13b\x01", "\x13c"}, "abc", "ss"},
 		{"help", []string{"\x01?a\x01\x08b"}, "ab", "hh"},
+		{"break", []string{"a\x01\x1cb\x1c"}, "ab\x1c", "b"},
 		{"Ctrl-S alone", []string{"\x13"}, "\x13", ""},
 	} {
 		var keys consoleKeys
@@ -39,13 +41,31 @@ func TestConsoleKeys(t *testing.T) {
 			for p := []byte(piece); len(p) > 0; {
 				part, do, rest := keys.feed(p)
 				send = append(send, part...)
-				said += map[action]string{quit: "q", showStatus: "s", showHelp: "h"}[do]
+				said += map[action]string{quit: "q", showStatus: "s", showHelp: "h", sendBreak: "b"}[do]
 				p = rest
 			}
 		}
 		if string(send) != test.send || said != test.said {
 			t.Errorf("%s: sends %q, does %q", test.name, send, said)
 		}
+	}
+}
+
+// TestConsoleBreak: it goes beside the bytes, and a failure is said.
+func TestConsoleBreak(t *testing.T) {
+	var said bytes.Buffer
+	var asked []string
+	keys := consoleKeys{say: &said, signal: func(words ...string) error {
+		asked = append(asked, words...)
+		if len(asked) > 1 {
+			return errors.New("no\x1b break here")
+		}
+		return nil
+	}}
+	keys.do(sendBreak)
+	keys.do(sendBreak)
+	if want := "\r\n*** break sent\r\n\r\n*** no? break here\r\n"; said.String() != want || asked[0] != "break=250ms" {
+		t.Errorf("asked for %q, said %q", asked, said.String())
 	}
 }
 

@@ -46,8 +46,8 @@ const (
 	// With a session in use, rounds are this far apart for the first minute
 	// without a path, and then a second: a session resumes as soon as its path
 	// is back, but nobody is probed hard for ever.
-	roundInUse     = 250 * time.Millisecond
-	lastRoundInUse = 100 * time.Millisecond
+	roundInUse     = 125 * time.Millisecond
+	lastRoundInUse = time.Second
 	hastyFor       = time.Minute
 
 	// reactGap: a request from elsewhere makes us look at the path once in

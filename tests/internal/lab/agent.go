@@ -75,7 +75,7 @@ func StartAgent(tb testing.TB, host *Host, name, secretFile string, more Setting
 	settings := Settings{
 		"node":    Settings{"name": name, "state_dir": filepath.Join(a.Dir, "state")},
 		"cluster": Settings{"secret_file": secretFile},
-		"mesh":    Settings{"listen": ":51821"},
+		"mesh":    Settings{"listen": ":51821", "lan": false}, // tests count datagrams
 		"devices": Settings{"publish": "listed"},
 		"control": Settings{"socket": a.Socket(), "link_dirs": []string{a.Dir}},
 		"log":     Settings{"level": "debug"},
