@@ -90,7 +90,7 @@ func (m *Mesh) gossipLoop(ctx context.Context) {
 			return
 		case <-m.joining.meta:
 			m.gossip.UpdateMeta()
-		case <-m.joining.todo:
+		case <-m.joining.met:
 			for _, id := range m.joining.take() {
 				exchanges.Go(func() { m.exchangeMemberships(ctx, id) })
 			}

@@ -49,7 +49,7 @@ type JoinStatus struct {
 type joining struct {
 	wake chan struct{} // the loop should look again, from the start of its backoff
 	meta chan struct{} // our record has changed
-	todo chan struct{} // there is somebody to exchange memberships with
+	met  chan struct{} // there is somebody to exchange memberships with
 
 	mu      sync.Mutex
 	seeds   []seed
@@ -69,7 +69,7 @@ type seed struct {
 func (j *joining) init(addresses []string) {
 	j.wake = make(chan struct{}, 1)
 	j.meta = make(chan struct{}, 1)
-	j.todo = make(chan struct{}, 1)
+	j.met = make(chan struct{}, 1)
 	j.toMerge = make(map[identity.NodeID]struct{})
 	for _, a := range addresses {
 		j.seeds = append(j.seeds, seed{JoinStatus: JoinStatus{Address: a}})
@@ -94,7 +94,7 @@ func (j *joining) exchange(id identity.NodeID) {
 	j.mu.Lock()
 	j.toMerge[id] = struct{}{}
 	j.mu.Unlock()
-	poke(j.todo)
+	poke(j.met)
 }
 
 // take returns the members to exchange memberships with.

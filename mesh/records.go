@@ -144,7 +144,7 @@ func (m *Mesh) adopt(id identity.NodeID, old roster.Signed, had bool, now roster
 				m.log.Warn("member's new key cannot be used", "node", id.Short(), "err", err)
 			}
 			m.apply(m.peering.Reset(m.now(), id))
-			m.later(func() { m.quic.Restarted(id) })
+			m.later(func() { m.quic.Renew(id) })
 		}
 		m.peering.SetCandidates(id, now.Endpoints)
 		m.relaysChanged = true

@@ -159,7 +159,9 @@ func (n *Net) dial(p *peer, a *attempt, round, floor uint64, of tag) {
 // Renew closes the connections to a member now, telling it, and lets waiting
 // dials start afresh: use it when a path came back after an outage, because the
 // back-off of the old connection (up to seconds) would go on. Streams on them
-// end with *LostError on both sides.
+// end with *LostError on both sides. It is also for a member that has restarted
+// or has another WireGuard key: rounds go on, since whether it is the same
+// process shows in the handshake only.
 func (n *Net) Renew(node identity.NodeID) { n.RenewOlder(node, 0) }
 
 // RenewOlder is Renew for connections, and dials under way, that are older than
@@ -175,11 +177,6 @@ func (n *Net) RenewOlder(node identity.NodeID, age time.Duration) {
 func (n *Net) Forget(node identity.NodeID) {
 	n.drop(node, 0, fmt.Errorf("dial node %s: %w", node, errForgotten))
 }
-
-// Restarted is Renew for a member that has restarted or has changed its
-// WireGuard key. Rounds go on: whether it is the same process shows in the
-// handshake only, and to one that is the same they must not go back.
-func (n *Net) Restarted(node identity.NodeID) { n.Renew(node) }
 
 // drop closes connections and abandons the dial under way, with the error that
 // its waiters get; nil lets them dial again.

@@ -30,7 +30,7 @@ func TestSimultaneousDialAfterRestart(t *testing.T) {
 					old.stop()
 					time.Sleep(time.Second)
 					fresh := start(t, hub, ids[restarted], ids[restarted].ID(), nil)
-					survivor.Restarted(fresh.id)
+					survivor.Renew(fresh.id)
 					var wg sync.WaitGroup
 					for i, pair := range [][2]*node{{survivor, fresh}, {fresh, survivor}} {
 						wg.Go(func() {
