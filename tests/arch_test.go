@@ -25,7 +25,7 @@ const module = "github.com/serialspan/serialspan"
 // where it belongs, and DESIGN's picture of the house with it. An entry that
 // ends in "/..." covers all below it.
 var floors = [][]string{
-	{"mesh/identity", "bridge/line", "registry/naming"},                                                                            // values
+	{"mesh/identity", "bridge/line", "registry/naming", "bridge/internal/rawio"},                                                   // values
 	{"mesh/roster", "mesh/peering", "mesh/internal/probe", "bridge/session", "bridge/rfc2217", "bridge/profile", "bridge/capture"}, // pure machines
 	{"mesh/internal/join", "registry"},
 	{"mesh/internal/underlay", "mesh/internal/tunnel", "mesh/internal/quicnet", "mesh/internal/gossip", "mesh/kubespan", // adapters
@@ -34,7 +34,7 @@ var floors = [][]string{
 	{"mesh", "bridge", "configs/profiles"}, // assemblies
 	{"configs"},
 	{"mesh/meshtest"},
-	{"cmd/serialspan/internal/control", "cmd/serialspan/internal/control/...", "cmd/serialspan/internal/registrysync", "cmd/serialspan/internal/simstick", "cmd/serialspan/internal/terminal", "cmd/serialspan/internal/terminal/..."},
+	{"cmd/serialspan/internal/control", "cmd/serialspan/internal/control/...", "cmd/serialspan/internal/registrysync", "cmd/serialspan/internal/simstick", "cmd/serialspan/internal/governor", "cmd/serialspan/internal/terminal", "cmd/serialspan/internal/terminal/..."},
 	{"cmd/serialspan/internal/agent"},
 	{"cmd/serialspan"},
 	{"tests/internal/..."},

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
+	"github.com/serialspan/serialspan/cmd/serialspan/internal/governor"
 	"github.com/serialspan/serialspan/configs"
 )
 
@@ -43,9 +46,19 @@ func (a *app) agentCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return agent.Run(c.Context())
+		return govern(c.Context(), agent.Run)
 	}
 	return c
+}
+
+// govern runs the agent and beside it what decides on its threads.
+func govern(ctx context.Context, run func(context.Context) error) error {
+	governed, stop := context.WithCancel(ctx)
+	var done sync.WaitGroup
+	done.Go(func() { governor.Run(governed, nil) })
+	defer done.Wait()
+	defer stop()
+	return run(ctx)
 }
 
 // settings are what flags say of the configuration.

@@ -14,6 +14,7 @@ import (
 	"go.bug.st/serial"
 	"golang.org/x/sys/unix"
 
+	"github.com/serialspan/serialspan/bridge/internal/rawio"
 	"github.com/serialspan/serialspan/bridge/line"
 )
 
@@ -53,6 +54,12 @@ type Port struct {
 	tryN     int
 	tryErr   error
 	tryOnce  func(fd uintptr)
+
+	// Owned by the goroutine that calls Read, for the same reason.
+	readBytes []byte
+	readN     int
+	readErr   error
+	readPark  func(fd uintptr) bool
 }
 
 // Open opens a tty for us alone, raw, with the wanted settings. It does not
@@ -85,7 +92,8 @@ func open(c Config) (*Port, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	p := &Port{path: c.Path, closeWait: c.CloseWait, log: c.Logger, closing: make(chan struct{})}
-	p.tryOnce = func(fd uintptr) { p.tryN, p.tryErr = writeFD(fd, p.tryBytes) }
+	p.tryOnce = func(fd uintptr) { p.tryN, p.tryErr = rawio.Write(fd, p.tryBytes) }
+	p.readPark = p.readAttempt
 	fd, err := openTTY(c.Path)
 	if err != nil {
 		return nil, err
@@ -169,16 +177,30 @@ func (p *Port) Path() string { return p.path }
 // Read waits for bytes from the device. It is unblocked by Close (ErrClosed)
 // and by the loss of the device (ErrGone); it never returns io.EOF.
 func (p *Port) Read(b []byte) (int, error) {
-	for {
-		n, err := p.file.Read(b)
-		if err == nil {
-			return n, nil
-		}
-		if errors.Is(err, io.EOF) && len(b) > 0 && p.repairRead() {
-			continue
-		}
-		return n, p.failed("read", err)
+	if len(b) == 0 {
+		return 0, nil
 	}
+	for {
+		p.readBytes = b
+		err := p.raw.Read(p.readPark)
+		p.readBytes = nil
+		switch {
+		case err != nil:
+			return 0, p.failed("read", err)
+		case p.readErr != nil:
+			return 0, p.failed("read", p.readErr)
+		case p.readN > 0:
+			return p.readN, nil
+		case !p.repairRead():
+			return 0, p.failed("read", io.EOF)
+		}
+	}
+}
+
+// readAttempt is one try of Read; false parks it until the device has sent.
+func (p *Port) readAttempt(fd uintptr) bool {
+	p.readN, p.readErr = rawio.Read(fd, p.readBytes)
+	return p.readErr != unix.EAGAIN
 }
 
 // Write hands all bytes to the driver and blocks while its queue is full. It is
@@ -328,14 +350,4 @@ func (p *Port) control(f func(fd int) error) error {
 		return ErrClosed
 	}
 	return err
-}
-
-func writeFD(fd uintptr, b []byte) (int, error) {
-	for {
-		n, err := unix.Write(int(fd), b)
-		if err == unix.EINTR {
-			continue
-		}
-		return max(n, 0), err
-	}
 }

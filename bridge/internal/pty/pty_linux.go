@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/serialspan/serialspan/bridge/internal/rawio"
 	"github.com/serialspan/serialspan/bridge/line"
 )
 
@@ -65,12 +66,16 @@ type PTY struct {
 	writePark func(fd uintptr) bool
 
 	// Owned by the goroutine that calls Read.
-	last     Event  // what was last told of the settings
-	held     []byte // read already, written before the last of dues
-	dues     []due  // changes of settings to tell
-	inotify  []byte // read buffer; the contents do not matter
-	attached bool   // the reader's view of opened
-	fresh    bool   // no bytes were read since the first open
+	readBytes []byte
+	readN     int
+	readErr   error
+	readPark  func(fd uintptr) bool
+	last      Event  // what was last told of the settings
+	held      []byte // read already, written before the last of dues
+	dues      []due  // changes of settings to tell
+	inotify   []byte // read buffer; the contents do not matter
+	attached  bool   // the reader's view of opened
+	fresh     bool   // no bytes were read since the first open
 }
 
 // Open makes a pseudoterminal: raw, no echo, in packet mode with EXTPROC, and
@@ -86,8 +91,9 @@ func Open(c Config) (*PTY, error) {
 		return nil, err
 	}
 	p := &PTY{link: c.Link, framing: c.Line, inotify: make([]byte, 4096)}
-	p.tryOnce = func(fd uintptr) { p.tryN, p.tryErr = writeFD(fd, p.tryBytes) }
+	p.tryOnce = func(fd uintptr) { p.tryN, p.tryErr = rawio.Write(fd, p.tryBytes) }
 	p.writePark = p.writeAttempt
+	p.readPark = p.readAttempt
 	if err := p.openMaster(); err != nil {
 		return nil, fmt.Errorf("open pseudoterminal: %w", err)
 	}
@@ -283,7 +289,7 @@ func (p *PTY) writeAttempt(fd uintptr) bool {
 		p.writeErr = ErrNotOpen
 		return true
 	}
-	p.writeN, p.writeErr = writeFD(fd, p.writeRest)
+	p.writeN, p.writeErr = rawio.Write(fd, p.writeRest)
 	return p.writeErr != unix.EAGAIN
 }
 
@@ -327,14 +333,4 @@ func (p *PTY) control(f func(fd int) error) error {
 		return ErrClosed
 	}
 	return err
-}
-
-func writeFD(fd uintptr, b []byte) (int, error) {
-	for {
-		n, err := unix.Write(int(fd), b)
-		if err == unix.EINTR {
-			continue
-		}
-		return max(n, 0), err
-	}
 }

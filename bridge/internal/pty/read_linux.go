@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/serialspan/serialspan/bridge/internal/rawio"
 )
 
 // MinRead is the smallest buffer for Read: the kernel's control byte needs one.
@@ -28,13 +30,31 @@ func (p *PTY) Read(b []byte) (n int, event Event, err error) {
 		case len(p.dues) > 0:
 			n, event = p.readHeld(b)
 		default:
-			n, err = p.master.Read(b)
+			n, err = p.readMaster(b)
 			n, event, err = p.digest(b, n, err)
 		}
 		if n > 0 || event.What != 0 || err != nil {
 			return n, event, err
 		}
 	}
+}
+
+// readMaster waits for the master to have something.
+func (p *PTY) readMaster(b []byte) (int, error) {
+	p.readBytes = b
+	err := p.raw.Read(p.readPark)
+	p.readBytes = nil
+	if err != nil {
+		return 0, ErrClosed
+	}
+	return p.readN, p.readErr
+}
+
+// readAttempt is one try of readMaster; false parks it until the master is
+// readable.
+func (p *PTY) readAttempt(fd uintptr) bool {
+	p.readN, p.readErr = rawio.Read(fd, p.readBytes)
+	return p.readErr != unix.EAGAIN
 }
 
 // awaitOpen blocks until an app has it open or has left something behind.
@@ -119,7 +139,7 @@ func (p *PTY) digest(b []byte, n int, err error) (int, Event, error) {
 	case errors.Is(err, unix.EIO):
 		event, err := p.detach()
 		return 0, event, err
-	case errors.Is(err, os.ErrClosed) || errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrClosed):
 		return 0, Event{}, ErrClosed
 	case err != nil:
 		return 0, Event{}, fmt.Errorf("read pseudoterminal: %w", err)

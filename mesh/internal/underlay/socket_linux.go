@@ -30,8 +30,11 @@ const socketBuffer = 1 << 20
 // Socket is an open UDP socket. It is safe for concurrent use; whoever opened
 // it closes it.
 type Socket struct {
-	conn *net.UDPConn
-	v6   bool // an AF_INET6 socket, which carries IPv4 in mapped form
+	conn    *net.UDPConn
+	raw     syscall.RawConn
+	v6      bool // an AF_INET6 socket, which carries IPv4 in mapped form
+	in, out message
+	zones   zones
 }
 
 // Listen opens the socket at address, "HOST:PORT" as net.ListenUDP takes it;
@@ -54,7 +57,14 @@ func Listen(address string) (*Socket, error) {
 	_ = conn.SetReadBuffer(socketBuffer)
 	_ = conn.SetWriteBuffer(socketBuffer)
 	local := conn.LocalAddr().(*net.UDPAddr)
-	return &Socket{conn: conn, v6: local.IP.To4() == nil}, nil
+	s := &Socket{conn: conn, v6: local.IP.To4() == nil}
+	if s.raw, err = conn.SyscallConn(); err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("listen on UDP %q: %w", address, err)
+	}
+	s.in.try = func(fd uintptr) bool { return s.in.call(unix.SYS_RECVMSG, fd) }
+	s.out.try = func(fd uintptr) bool { s.out.call(unix.SYS_SENDMSG, fd); return true }
+	return s, nil
 }
 
 // explain adds the next step to the errors that a person meets.
@@ -103,29 +113,39 @@ func (s *Socket) SetReadDeadline(t time.Time) error { return s.conn.SetReadDeadl
 // longer datagram than b is cut. IPv4 addresses come unmapped. It fails only
 // with net.ErrClosed, os.ErrDeadlineExceeded or an error of the socket itself.
 func (s *Socket) ReadFrom(b []byte) (n int, from netip.AddrPort, local netip.Addr, err error) {
-	var oob [64]byte
-	n, oobn, _, from, err := s.conn.ReadMsgUDPAddrPort(b, oob[:])
+	s.in.mu.Lock()
+	defer s.in.mu.Unlock()
+	n, oobn, err := s.in.receive(s.raw, b)
 	if err != nil {
 		return 0, netip.AddrPort{}, netip.Addr{}, err
 	}
-	return n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), localOf(oob[:oobn]), nil
+	return n, s.in.from(&s.zones), localOf(s.in.oob[:oobn]), nil
 }
 
 // WriteTo sends one datagram. A valid local address is the source to send
 // from; where it is not ours any more the datagram is sent from the address
-// that the kernel prefers.
+// that the kernel prefers. It never waits: where the kernel has no room the
+// datagram is lost and the error says so (syscall.EAGAIN).
 func (s *Socket) WriteTo(b []byte, to netip.AddrPort, local netip.Addr) error {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	addr, err := s.out.to(to, s.v6, &s.zones)
+	if err != nil {
+		return fmt.Errorf("send to %v: %w", to, err)
+	}
 	if local.IsValid() {
-		var buf [64]byte
-		oob := s.pin(buf[:0], local)
-		_, _, err := s.conn.WriteMsgUDPAddrPort(b, oob, to)
-		// EINVAL, EADDRNOTAVAIL, ENETUNREACH: the address has gone.
-		if err == nil || errors.Is(err, net.ErrClosed) {
+		oob := s.pin(s.out.oob[:0], local)
+		err = s.out.send(s.raw, b, addr, len(oob))
+		if !sourceGone(err) {
 			return err
 		}
 	}
-	_, err := s.conn.WriteToUDPAddrPort(b, to)
-	return err
+	return s.out.send(s.raw, b, addr, 0)
+}
+
+// sourceGone tells that the kernel will not send from this address.
+func sourceGone(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
 }
 
 // Layout of a control message: cmsg_len, cmsg_level, cmsg_type, data; see

@@ -1,0 +1,91 @@
+package governor_test
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/serialspan/serialspan/cmd/serialspan/internal/governor"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestWide(t *testing.T) {
+	type step struct {
+		load    float64
+		periods int
+		wide    bool // after them
+	}
+	for _, row := range []struct {
+		name  string
+		steps []step
+	}{
+		{"one byte at a time", []step{{0.25, 100, false}}},
+		{"a transfer begins", []step{{0.01, 10, false}, {0.9, 1, true}}},
+		{"a pause in a transfer", []step{{1.4, 4, true}, {0.1, 19, true}, {1.2, 1, true}, {0.1, 19, true}}},
+		{"the transfer has ended", []step{{1.4, 4, true}, {0.1, 20, false}}},
+		{"half a load keeps what is there", []step{{0.5, 100, false}, {0.7, 1, true}, {0.5, 100, true}, {0.1, 19, true}, {0.5, 1, true}, {0.1, 19, true}, {0.1, 1, false}}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var g governor.Governor
+			for i, s := range row.steps {
+				got := false
+				for range s.periods {
+					got = g.Wide(s.load)
+				}
+				if got != s.wide {
+					t.Fatalf("step %d: wide is %v after %d periods of load %v", i, got, s.periods, s.load)
+				}
+			}
+		})
+	}
+}
+
+// The real runtime: a busy program gets its processors, a calm one gives them
+// back, and at the end all is as it was.
+func TestRun(t *testing.T) {
+	t.Setenv("GOMAXPROCS", "")
+	runtime.SetDefaultGOMAXPROCS()
+	all := runtime.GOMAXPROCS(0)
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var busyTill atomic.Int64 // CPU time grows with the clock until then, ns
+		used := func() time.Duration { return min(time.Since(begin), time.Duration(busyTill.Load())) }
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			governor.Run(ctx, used)
+		}()
+		want := func(when string, n int) {
+			t.Helper()
+			synctest.Wait()
+			if got := runtime.GOMAXPROCS(0); got != n {
+				t.Errorf("%s: GOMAXPROCS is %d; want %d", when, got, n)
+			}
+		}
+		want("at the start", 1)
+		busyTill.Store(int64(10 * time.Second))
+		time.Sleep(governor.Period)
+		want("after a busy period", all)
+		time.Sleep(20 * time.Second)
+		want("after ten calm seconds", 1)
+		cancel()
+		<-done
+		want("at the end", all)
+	})
+}
+
+func TestRunLeavesTheUsersChoice(t *testing.T) {
+	t.Setenv("GOMAXPROCS", "2")
+	before := runtime.GOMAXPROCS(0)
+	governor.Run(t.Context(), nil) // returns at once
+	if got := runtime.GOMAXPROCS(0); got != before {
+		t.Errorf("GOMAXPROCS is %d; want %d as before", got, before)
+	}
+}
