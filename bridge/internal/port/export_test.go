@@ -38,6 +38,6 @@ func (r RS485) flat() [8]uint32 {
 
 // LowLatency sets the chip's timer below root as for a driver without the flag.
 func LowLatency(p *Port, root string) error {
-	real := Port{path: p.path, raw: p.raw}
+	real := Port{path: p.path, file: p.file}
 	return real.lowLatency(root)
 }

@@ -1,6 +1,7 @@
 package port
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,14 +9,13 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"go.bug.st/serial"
 	"golang.org/x/sys/unix"
 
-	"github.com/serialspan/serialspan/bridge/internal/rawio"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/mesh/rawio"
 )
 
 // Config says what to open and how it shall stand then.
@@ -37,8 +37,7 @@ type Port struct {
 	pty       bool
 	closeWait time.Duration
 	log       *slog.Logger
-	file      *os.File
-	raw       syscall.RawConn
+	file      *rawio.File
 	closing   chan struct{}
 	closeOnce sync.Once
 	closeErr  error
@@ -99,11 +98,10 @@ func open(c Config) (*Port, error) {
 		return nil, err
 	}
 	p.pty = isPTY(fd)
-	p.file = os.NewFile(uintptr(fd), c.Path)
-	if p.raw, err = p.file.SyscallConn(); err == nil {
-		err = p.prepare(c)
+	if p.file, err = rawio.NewFile(fd, c.Path); err != nil {
+		return nil, err
 	}
-	if err != nil {
+	if err := p.prepare(c); err != nil {
 		p.closeWait = -1
 		_ = p.Close()
 		return nil, err
@@ -182,7 +180,7 @@ func (p *Port) Read(b []byte) (int, error) {
 	}
 	for {
 		p.readBytes = b
-		err := p.raw.Read(p.readPark)
+		err := p.file.Read(p.readPark)
 		p.readBytes = nil
 		switch {
 		case err != nil:
@@ -207,11 +205,20 @@ func (p *Port) readAttempt(fd uintptr) bool {
 // unblocked by Close (ErrClosed), by the loss of the device (ErrGone) and by
 // the write deadline (os.ErrDeadlineExceeded).
 func (p *Port) Write(b []byte) (int, error) {
-	n, err := p.file.Write(b)
-	if err != nil {
-		return n, p.failed("write", err)
+	total := 0
+	for total < len(b) {
+		var n int
+		var failed error
+		err := p.file.Write(func(fd uintptr) bool {
+			n, failed = rawio.Write(fd, b[total:])
+			return failed != unix.EAGAIN
+		})
+		total += n
+		if err = cmp.Or(err, failed); err != nil {
+			return total, p.failed("write", err)
+		}
 	}
-	return n, nil
+	return total, nil
 }
 
 // TryWrite hands bytes to the driver by one system call that does not block. It
@@ -222,7 +229,7 @@ func (p *Port) TryWrite(b []byte) (int, error) {
 	p.tryMu.Lock()
 	defer p.tryMu.Unlock()
 	p.tryBytes, p.tryN, p.tryErr = b, 0, nil
-	err := p.raw.Control(p.tryOnce)
+	err := p.file.Control(p.tryOnce)
 	p.tryBytes = nil
 	switch {
 	case err != nil:
@@ -285,7 +292,9 @@ func (p *Port) Queued() (int, error) {
 func (p *Port) Close() error {
 	p.closeOnce.Do(func() {
 		close(p.closing)
-		_ = p.file.SetDeadline(time.Unix(1, 0)) // readers and writers stop before the close
+		// Readers and writers stop before the close.
+		_ = p.file.SetReadDeadline(time.Unix(1, 0))
+		_ = p.file.SetWriteDeadline(time.Unix(1, 0))
 		p.settle()
 		p.setMu.Lock()
 		library := p.library
@@ -346,7 +355,7 @@ func isGone(err error) bool {
 // control runs f with our descriptor, which cannot be closed or reused meanwhile.
 func (p *Port) control(f func(fd int) error) error {
 	var err error
-	if p.raw.Control(func(fd uintptr) { err = f(int(fd)) }) != nil {
+	if p.file.Control(func(fd uintptr) { err = f(int(fd)) }) != nil {
 		return ErrClosed
 	}
 	return err

@@ -9,13 +9,12 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/serialspan/serialspan/bridge/internal/rawio"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/mesh/rawio"
 )
 
 // ErrClosed is what every method gives after Close. It unwraps to net.ErrClosed.
@@ -42,8 +41,7 @@ type Config struct {
 type PTY struct {
 	path, link string
 	framing    line.Settings
-	master     *os.File
-	raw        syscall.RawConn
+	master     *rawio.File
 	watch      *os.File // inotify
 	closeOnce  sync.Once
 	closeErr   error
@@ -122,8 +120,7 @@ func (p *PTY) openMaster() error {
 		return fmt.Errorf("unlock slave: %w", err)
 	}
 	p.path = ptsDir + strconv.Itoa(number)
-	p.master = os.NewFile(uintptr(fd), "/dev/ptmx")
-	p.raw, err = p.master.SyscallConn()
+	p.master, err = rawio.NewFile(fd, "/dev/ptmx")
 	return err
 }
 
@@ -241,7 +238,7 @@ func (p *PTY) TryWrite(b []byte) (int, error) {
 		return 0, p.notOpen()
 	}
 	p.tryBytes, p.tryN, p.tryErr = b, 0, nil
-	err := p.raw.Control(p.tryOnce)
+	err := p.master.Control(p.tryOnce)
 	p.tryBytes = nil
 	switch {
 	case err != nil:
@@ -265,7 +262,7 @@ func (p *PTY) Write(b []byte) (int, error) {
 	total := 0
 	for total < len(b) {
 		p.writeRest, p.writeN, p.writeErr = b[total:], 0, nil
-		err := p.raw.Write(p.writePark)
+		err := p.master.Write(p.writePark)
 		total += p.writeN
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -295,7 +292,7 @@ func (p *PTY) writeAttempt(fd uintptr) bool {
 
 // notOpen tells closed from not opened.
 func (p *PTY) notOpen() error {
-	if p.raw.Control(func(uintptr) {}) != nil {
+	if p.master.Control(func(uintptr) {}) != nil {
 		return ErrClosed
 	}
 	return ErrNotOpen
@@ -329,7 +326,7 @@ func (p *PTY) Close() error {
 // reused meanwhile.
 func (p *PTY) control(f func(fd int) error) error {
 	var err error
-	if p.raw.Control(func(fd uintptr) { err = f(int(fd)) }) != nil {
+	if p.master.Control(func(fd uintptr) { err = f(int(fd)) }) != nil {
 		return ErrClosed
 	}
 	return err

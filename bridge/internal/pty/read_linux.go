@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/serialspan/serialspan/bridge/internal/rawio"
+	"github.com/serialspan/serialspan/mesh/rawio"
 )
 
 // MinRead is the smallest buffer for Read: the kernel's control byte needs one.
@@ -42,7 +42,7 @@ func (p *PTY) Read(b []byte) (n int, event Event, err error) {
 // readMaster waits for the master to have something.
 func (p *PTY) readMaster(b []byte) (int, error) {
 	p.readBytes = b
-	err := p.raw.Read(p.readPark)
+	err := p.master.Read(p.readPark)
 	p.readBytes = nil
 	if err != nil {
 		return 0, ErrClosed

@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/serialspan/serialspan/mesh/rawio"
 )
 
 // message is what recvmsg and sendmsg fill in and read, kept between calls so
@@ -26,7 +28,6 @@ type message struct {
 	oob   [64]byte
 	n     int
 	errno syscall.Errno
-	try   func(fd uintptr) bool // made once
 }
 
 // aim points the header at the buffers. The caller keeps b alive and unmoved,
@@ -57,10 +58,16 @@ func (m *message) call(trap, fd uintptr) bool {
 	}
 }
 
+// inbound receives, one at a time.
+type inbound struct {
+	message
+	try func(fd uintptr) bool // made once
+}
+
 // receive waits for a datagram; its source is in m.addr.
-func (m *message) receive(raw syscall.RawConn, b []byte) (n, oobn int, err error) {
+func (m *inbound) receive(file *rawio.File, b []byte) (n, oobn int, err error) {
 	m.aim(b, unix.SizeofSockaddrInet6, len(m.oob))
-	err = raw.Read(m.try)
+	err = file.Read(m.try)
 	m.release()
 	switch {
 	case err != nil:
@@ -71,10 +78,16 @@ func (m *message) receive(raw syscall.RawConn, b []byte) (n, oobn int, err error
 	return m.n, int(m.hdr.Controllen), nil
 }
 
+// outbound sends, one at a time.
+type outbound struct {
+	message
+	try func(fd uintptr) // made once
+}
+
 // send hands one datagram to the kernel or fails at once.
-func (m *message) send(raw syscall.RawConn, b []byte, addr, oob int) error {
+func (m *outbound) send(file *rawio.File, b []byte, addr, oob int) error {
 	m.aim(b, addr, oob)
-	err := raw.Write(m.try)
+	err := file.Control(m.try)
 	m.release()
 	switch {
 	case err != nil:

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/serialspan/serialspan/mesh/rawio"
 )
 
 // socketBuffer is what the socket asks for in each direction, in bytes: room
@@ -30,16 +32,25 @@ const socketBuffer = 1 << 20
 // Socket is an open UDP socket. It is safe for concurrent use; whoever opened
 // it closes it.
 type Socket struct {
-	conn    *net.UDPConn
-	raw     syscall.RawConn
-	v6      bool // an AF_INET6 socket, which carries IPv4 in mapped form
-	in, out message
-	zones   zones
+	file  *rawio.File
+	v6    bool // an AF_INET6 socket, which carries IPv4 in mapped form
+	local netip.AddrPort
+	in    inbound
+	out   outbound
+	zones zones
 }
 
 // Listen opens the socket at address, "HOST:PORT" as net.ListenUDP takes it;
 // an empty host means every address of both families, port 0 any free port.
 func Listen(address string) (*Socket, error) {
+	s, err := listen(address)
+	if err != nil {
+		return nil, fmt.Errorf("listen on UDP %q: %w", address, explain(err))
+	}
+	return s, nil
+}
+
+func listen(address string) (*Socket, error) {
 	var control net.ListenConfig
 	control.Control = func(_, _ string, raw syscall.RawConn) error {
 		var err error
@@ -50,20 +61,31 @@ func Listen(address string) (*Socket, error) {
 	}
 	pc, err := control.ListenPacket(context.Background(), "udp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on UDP %q: %w", address, explain(err))
+		return nil, err
 	}
 	conn := pc.(*net.UDPConn)
+	defer conn.Close() // it takes the socket out of the runtime's poller
 	// The kernel's own limits stand where these are refused.
 	_ = conn.SetReadBuffer(socketBuffer)
 	_ = conn.SetWriteBuffer(socketBuffer)
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	if ctlErr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); ctlErr != nil {
+		return nil, ctlErr
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
 	local := conn.LocalAddr().(*net.UDPAddr)
-	s := &Socket{conn: conn, v6: local.IP.To4() == nil}
-	if s.raw, err = conn.SyscallConn(); err != nil {
-		_ = conn.Close()
-		return nil, fmt.Errorf("listen on UDP %q: %w", address, err)
+	s := &Socket{v6: local.IP.To4() == nil, local: local.AddrPort()}
+	if s.file, err = rawio.NewFile(fd, "UDP socket"); err != nil {
+		return nil, err
 	}
 	s.in.try = func(fd uintptr) bool { return s.in.call(unix.SYS_RECVMSG, fd) }
-	s.out.try = func(fd uintptr) bool { s.out.call(unix.SYS_SENDMSG, fd); return true }
+	s.out.try = func(fd uintptr) { s.out.call(unix.SYS_SENDMSG, fd) }
 	return s, nil
 }
 
@@ -98,15 +120,14 @@ func setOptions(fd int) error {
 // LocalAddr returns the address the socket is bound to; its IP is unspecified
 // for a wildcard socket.
 func (s *Socket) LocalAddr() netip.AddrPort {
-	a := s.conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	return netip.AddrPortFrom(s.local.Addr().Unmap(), s.local.Port())
 }
 
 // Close closes the socket; a blocked ReadFrom returns net.ErrClosed.
-func (s *Socket) Close() error { return s.conn.Close() }
+func (s *Socket) Close() error { return s.file.Close() }
 
 // SetReadDeadline makes ReadFrom fail with os.ErrDeadlineExceeded from t on.
-func (s *Socket) SetReadDeadline(t time.Time) error { return s.conn.SetReadDeadline(t) }
+func (s *Socket) SetReadDeadline(t time.Time) error { return s.file.SetReadDeadline(t) }
 
 // ReadFrom waits for one datagram and returns its length, its source and the
 // local address it was sent to (invalid where the kernel did not say). A
@@ -115,7 +136,7 @@ func (s *Socket) SetReadDeadline(t time.Time) error { return s.conn.SetReadDeadl
 func (s *Socket) ReadFrom(b []byte) (n int, from netip.AddrPort, local netip.Addr, err error) {
 	s.in.mu.Lock()
 	defer s.in.mu.Unlock()
-	n, oobn, err := s.in.receive(s.raw, b)
+	n, oobn, err := s.in.receive(s.file, b)
 	if err != nil {
 		return 0, netip.AddrPort{}, netip.Addr{}, err
 	}
@@ -135,12 +156,12 @@ func (s *Socket) WriteTo(b []byte, to netip.AddrPort, local netip.Addr) error {
 	}
 	if local.IsValid() {
 		oob := s.pin(s.out.oob[:0], local)
-		err = s.out.send(s.raw, b, addr, len(oob))
+		err = s.out.send(s.file, b, addr, len(oob))
 		if !sourceGone(err) {
 			return err
 		}
 	}
-	return s.out.send(s.raw, b, addr, 0)
+	return s.out.send(s.file, b, addr, 0)
 }
 
 // sourceGone tells that the kernel will not send from this address.

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/serialspan/serialspan/bridge/internal/rawio"
+	"github.com/serialspan/serialspan/mesh/rawio"
 )
 
 func TestReadWrite(t *testing.T) {

@@ -1,6 +1,7 @@
 // Package rawio reads and writes descriptors that never block, as the Go
 // runtime's own poller asks for events: by system calls that the scheduler is
-// not told of.
+// not told of, and woken only by what is waited for. It knows nothing of what
+// it carries: the mesh has its UDP socket on it, the bridge its terminals.
 //
 // An ordinary system call tells the scheduler, so that another thread can go on
 // if it lasts. After a moment of idleness that also wakes the runtime's monitor
