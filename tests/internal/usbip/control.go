@@ -2,6 +2,7 @@ package usbip
 
 import (
 	"encoding/binary"
+	"time"
 	"unicode/utf16"
 
 	"github.com/serialspan/serialspan/bridge/line"
@@ -33,7 +34,11 @@ const (
 
 // control answers a transfer on endpoint 0.
 func (d *Device) control(setup chip.Setup, r request) {
+	d.asked = append(d.asked, Transfer{Setup: setup, At: time.Now()})
 	if !setup.ToHost() {
+		if d.config.Kind == FT232B {
+			d.setFTDI(setup)
+		}
 		d.set(d.decode(d.state, setup, r.data))
 		d.answer(r, 0, nil, len(r.data))
 		return
@@ -64,6 +69,8 @@ func (d *Device) tell(setup chip.Setup) ([]byte, bool) {
 		return []byte{d.modemStatus()}, true
 	case d.config.Kind == CP2102 && setup.RequestType == cp210xIn:
 		return make([]byte, min(int(setup.Length), maxControl)), true // nothing queued, no flow control
+	case d.config.Kind == FT232B && setup.RequestType == ftdiIn:
+		return d.tellFTDI(setup)
 	}
 	return nil, false
 }
@@ -108,16 +115,19 @@ func stringOf(text string) []byte {
 
 func (d *Device) deviceDescriptor() []byte {
 	c := d.config
-	class, serial := byte(0), byte(serialStringIndex)
-	if c.Kind == ACM {
+	class, serial, release := byte(0), byte(serialStringIndex), byte(1)
+	switch c.Kind {
+	case ACM:
 		class = 2 // communications
+	case FT232B:
+		release = 4 // by which the driver knows the chip
 	}
 	if c.Serial == "" {
 		serial = 0
 	}
 	return []byte{
 		18, deviceDescriptor, 0x00, 0x02, class, 0, 0, 64, // USB 2.0, 64 bytes on endpoint 0
-		byte(c.VID), byte(c.VID >> 8), byte(c.PID), byte(c.PID >> 8), 0x00, 0x01, 1, 2, serial, 1,
+		byte(c.VID), byte(c.VID >> 8), byte(c.PID), byte(c.PID >> 8), 0x00, release, 1, 2, serial, 1,
 	}
 }
 

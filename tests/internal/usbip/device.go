@@ -31,13 +31,14 @@ type Kind uint8
 const (
 	ACM    Kind = iota // a CDC-ACM modem: /dev/ttyACM0
 	CP2102             // /dev/ttyUSB0
+	FT232B             // /dev/ttyUSB0; with FTDI's latency timer
 )
 
 // Config says what the device says of itself. The zero value is a CDC-ACM
 // device 2341:0043 without a serial number.
 type Config struct {
 	Kind                  Kind
-	VID, PID              uint16 // both 0: 2341:0043 (ACM), 10c4:ea60 (CP2102)
+	VID, PID              uint16 // both 0: 2341:0043 (ACM), 10c4:ea60 (CP2102), 0403:6001 (FT232B)
 	Serial                string // empty: it has none
 	Manufacturer, Product string // empty: "SerialSpan", "test device"
 }
@@ -47,6 +48,14 @@ type Change struct {
 	chip.State
 	// After is how many bytes had come from the host before it, since New.
 	After uint64
+	// At is when it came. Differences are on the monotonic clock.
+	At time.Time
+}
+
+// Transfer is a control transfer that came from the host.
+type Transfer struct {
+	chip.Setup
+	At time.Time // as Change.At
 }
 
 // Device is an emulated device. All methods are safe for concurrent use.
@@ -66,11 +75,13 @@ type Device struct {
 	total   uint64    // of bytes heard
 	state   chip.State
 	history []Change
+	asked   []Transfer      // all of them
 	inputs  line.ModemLines // what SetModem said
 	in      []request       // bulk reads that wait for said
 	out     []request       // bulk writes that wait for room in heard
 	notify  []request       // interrupt reads that wait for a change of inputs
 	news    bool            // inputs changed and the host was not told
+	ftdi    ftdi            // of an FT232B
 }
 
 // New returns a device that is not plugged in.
@@ -78,14 +89,15 @@ func New(config Config) *Device {
 	d := &Device{config: config, decode: chip.ACM}
 	d.changed.L = &d.mu
 	c := &d.config
-	if c.Kind == CP2102 {
-		d.decode = chip.CP210x
+	vid, pid := uint16(0x2341), uint16(0x0043)
+	switch c.Kind {
+	case CP2102:
+		d.decode, vid, pid = chip.CP210x, 0x10c4, 0xea60
+	case FT232B:
+		d.decode, vid, pid = chip.FTDI, 0x0403, 0x6001
 	}
 	if c.VID == 0 && c.PID == 0 {
-		c.VID, c.PID = 0x2341, 0x0043
-		if c.Kind == CP2102 {
-			c.VID, c.PID = 0x10c4, 0xea60
-		}
+		c.VID, c.PID = vid, pid
 	}
 	if c.Manufacturer == "" {
 		c.Manufacturer = "SerialSpan"
@@ -174,6 +186,7 @@ func (d *Device) Close() error {
 	if d.timer != nil {
 		d.timer.Stop()
 	}
+	d.ftdi.stop()
 	d.closed = true
 	d.changed.Broadcast()
 	return nil
@@ -194,20 +207,32 @@ func (d *Device) History() []Change {
 	return slices.Clone(d.history)
 }
 
+// Transfers returns every control transfer since New, oldest first: how far the
+// host's drivers are with the device, and when.
+func (d *Device) Transfers() []Transfer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.asked)
+}
+
 // SetModem says which of CTS, DSR, DCD and RI are on. A CDC-ACM device tells
-// the host at once and has no CTS; a CP2102 tells when it is asked.
+// the host at once and has no CTS; an FT232B tells at once; a CP2102 tells when
+// it is asked.
 func (d *Device) SetModem(on line.ModemLines) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.news = d.news || on != d.inputs
 	d.inputs = on
 	d.answerNotify()
+	if d.config.Kind == FT232B {
+		d.answerReads()
+	}
 }
 
 // set takes over a state; mu is held.
 func (d *Device) set(s chip.State) {
 	if s != d.state {
 		d.state = s
-		d.history = append(d.history, Change{State: s, After: d.total})
+		d.history = append(d.history, Change{State: s, After: d.total, At: time.Now()})
 	}
 }

@@ -85,6 +85,7 @@ func TestDescriptors(t *testing.T) {
 	}{
 		"ACM":    {usbip.Config{VID: 0x0658, PID: 0x0200}, []byte{0x58, 0x06, 0x00, 0x02}, 0, 2},
 		"CP2102": {usbip.Config{Kind: usbip.CP2102, Serial: "0001"}, []byte{0xc4, 0x10, 0x60, 0xea}, 3, 1},
+		"FT232B": {usbip.Config{Kind: usbip.FT232B}, []byte{0x03, 0x04, 0x01, 0x60}, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := plug(t, usbip.New(row.config))

@@ -90,6 +90,7 @@ func (d *Device) plug(stream io.Writer) error {
 		return errors.New("plug in device: it is plugged in already")
 	}
 	d.host, d.said, d.heard = stream, nil, nil
+	d.ftdi.reset()
 	d.set(chip.State{})
 	return nil
 }
@@ -98,6 +99,7 @@ func (d *Device) unplug() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.host, d.in, d.out, d.notify = nil, nil, nil, nil
+	d.ftdi.stop()
 	d.changed.Broadcast()
 }
 
@@ -154,6 +156,11 @@ func (d *Device) takeBack(h header) {
 }
 
 func (d *Device) answerReads() {
+	if d.config.Kind == FT232B {
+		d.answerPackets()
+		d.changed.Broadcast()
+		return
+	}
 	for len(d.said) > 0 && len(d.in) > 0 {
 		r := d.in[0]
 		n := min(len(d.said), r.length)

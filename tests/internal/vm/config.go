@@ -114,7 +114,7 @@ func (c Config) modules() []string {
 		list = append(list, "xhci-pci", "ftdi_sio")
 	}
 	if c.USBIP {
-		list = append(list, "vhci-hcd", "cdc-acm", "cp210x")
+		list = append(list, "vhci-hcd", "cdc-acm", "cp210x", "ftdi_sio")
 	}
 	if c.Disk != "" {
 		list = append(list, "virtio_blk", "crc32c_generic", "ext4")

@@ -136,8 +136,8 @@ func (e *StickEnd) State() (chip.State, error) {
 	return history[len(history)-1].State, nil
 }
 
-// History returns every state since the start of the machine, oldest first; a
-// plug begins with the zero State.
+// History returns every state since the start of the machine, oldest first,
+// without times; a plug begins with the zero State.
 func (e *StickEnd) History() ([]usbip.Change, error) {
 	var all []usbip.Change
 	var total uint64
