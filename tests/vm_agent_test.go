@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -38,6 +41,35 @@ const (
 func guestFiles(t *testing.T, secretFile string) map[string]string {
 	t.Helper()
 	return map[string]string{"/bin/serialspan": lab.Program(t), guestSecret: secretFile}
+}
+
+// portTest builds the test of package port, whose TestReal… run on the guest's
+// drivers, and returns it as a file for vm.Config.
+func portTest(t *testing.T) map[string]string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "port.test")
+	build := exec.Command("go", "test", "-c", "-o", program, "../bridge/internal/port")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // the guest has no libraries
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the test of package port: %v\n%s", err, out)
+	}
+	return map[string]string{"/bin/port.test": program}
+}
+
+// startConsumer starts an agent where the test runs, and returns it with the
+// cluster settings by which guests on vm.UserNet join it.
+func startConsumer(t *testing.T, secretFile string) (*lab.Agent, lab.Settings) {
+	t.Helper()
+	consumer := lab.StartAgent(t, nil, "consumer", secretFile, lab.Settings{"mesh": lab.Settings{"listen": "127.0.0.1:0"}})
+	status, err := consumer.Client().Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(status.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return consumer, lab.Settings{"join": []string{"10.0.2.2:" + port}}
 }
 
 // startGuestAgent starts an agent in the machine and returns when its control

@@ -3,9 +3,6 @@ package tests
 import (
 	"errors"
 	"io"
-	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,21 +20,13 @@ import (
 // the same session.
 func TestSessionOutlivesUnplug(t *testing.T) {
 	secret := lab.NewSecret(t)
-	consumer := lab.StartAgent(t, nil, "consumer", secret, lab.Settings{"mesh": lab.Settings{"listen": "127.0.0.1:0"}})
-	status, err := consumer.Client().Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(status.Listen)
-	if err != nil {
-		t.Fatal(err)
-	}
+	consumer, join := startConsumer(t, secret)
 	v := vm.Start(t, vm.Config{
 		Name: "garage", Files: guestFiles(t, secret), NICs: []vm.NIC{vm.UserNet()}, Disk: vm.NewDisk(t),
 		Sticks: []vm.Stick{{ID: "a", Serial: "LAB-A", Port: "1"}},
 	})
 	edge := startGuestAgent(t, v, "garage", lab.Settings{
-		"cluster": lab.Settings{"join": []string{"10.0.2.2:" + port}},
+		"cluster": join,
 		"devices": lab.Settings{"publish": "known", "rules": []lab.Settings{
 			{"match": lab.Settings{"vid": "0403"}, "name": "meter", "line": "57600n81", "dtr": "off", "rts": "on"},
 		}},
@@ -93,13 +82,7 @@ func TestSessionOutlivesUnplug(t *testing.T) {
 // TestModemLines watches the modem lines of real drivers: cdc_acm ends a wait
 // in the kernel at once, cp210x has to be asked. Both waits end with the port.
 func TestModemLines(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "port.test")
-	build := exec.Command("go", "test", "-c", "-o", program, "../bridge/internal/port")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // the guest has no libraries
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the test of package port: %v\n%s", err, out)
-	}
-	v := vm.Start(t, vm.Config{Files: map[string]string{"/bin/port.test": program}, USBIP: true})
+	v := vm.Start(t, vm.Config{Files: portTest(t), USBIP: true})
 	for _, d := range []struct {
 		tty    string
 		device *usbip.Device

@@ -3,7 +3,6 @@ package tests
 import (
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"testing"
 	"time"
@@ -33,22 +32,14 @@ type usbStick struct {
 // behind the NAT of QEMU.
 func TestUSBSticks(t *testing.T) {
 	secret := lab.NewSecret(t)
-	consumer := lab.StartAgent(t, nil, "consumer", secret, lab.Settings{"mesh": lab.Settings{"listen": "127.0.0.1:0"}})
-	status, err := consumer.Client().Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, err := net.SplitHostPort(status.Listen)
-	if err != nil {
-		t.Fatal(err)
-	}
+	consumer, join := startConsumer(t, secret)
 	v := vm.Start(t, vm.Config{
 		Name: "garage", Files: guestFiles(t, secret), NICs: []vm.NIC{vm.UserNet()}, USBIP: true, Disk: vm.NewDisk(t),
 		Sticks: []vm.Stick{{ID: "a", Serial: "LAB-A", Port: "1"}, {ID: "b", Port: "2"}},
 	})
 	sticks := plugSticks(t, v)
 	edge := startGuestAgent(t, v, "garage", lab.Settings{
-		"cluster": lab.Settings{"join": []string{"10.0.2.2:" + port}},
+		"cluster": join,
 		"devices": lab.Settings{"publish": "known", "rules": []lab.Settings{
 			{"match": lab.Settings{"vid": "0403", "pid": "6001", "serial": "LAB-A"}, "name": "{{.Node}}-meter", "dtr": "off", "rts": "off"},
 			{"match": lab.Settings{"vid": "0403", "port": "1-2"}, "name": "furnace", "dtr": "on", "rts": "off"},

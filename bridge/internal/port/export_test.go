@@ -3,6 +3,10 @@ package port
 import (
 	"bytes"
 	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/serialspan/serialspan/bridge/line"
 )
 
 // For tests of what a PTY cannot show.
@@ -40,4 +44,16 @@ func (r RS485) flat() [8]uint32 {
 func LowLatency(p *Port, root string) error {
 	real := Port{path: p.path, file: p.file}
 	return real.lowLatency(root)
+}
+
+// SetLowLatency sets or clears the flag that Open sets, as setserial(8) does.
+func SetLowLatency(fd int, want line.Drive) error {
+	var s serialStruct
+	if err := ioctlSerial(fd, unix.TIOCGSERIAL, &s); err != nil {
+		return err
+	}
+	if s.flags &^= asyncLowLatency; want == line.DriveOn {
+		s.flags |= asyncLowLatency
+	}
+	return ioctlSerial(fd, unix.TIOCSSERIAL, &s)
 }

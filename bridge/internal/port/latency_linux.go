@@ -48,8 +48,10 @@ type serialStruct struct {
 	mapBase                   uintptr
 }
 
+// asyncLowLatency is ASYNC_LOW_LATENCY of linux/tty_flags.h.
+const asyncLowLatency = 1 << 13
+
 func setLowLatency(fd int) error {
-	const asyncLowLatency = 1 << 13 // ASYNC_LOW_LATENCY, linux/tty_flags.h
 	var s serialStruct
 	if err := ioctlSerial(fd, unix.TIOCGSERIAL, &s); err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/serialspan/serialspan/bridge/internal/port"
 	"github.com/serialspan/serialspan/bridge/line"
 )
@@ -16,7 +18,8 @@ import (
 // Tests on a real driver run in a virtual machine; tests/ builds this package's
 // test for it.
 var (
-	realTTY     = flag.String("tty", "", "a tty with modem lines, for TestRealModem")
+	realTTY     = flag.String("tty", "", "a tty with modem lines, for the tests on a real driver")
+	realLatency = flag.String("low-latency", "", "on or off, for TestRealLatency")
 	realChanges = flag.Int("changes", 1, "how many changes of its modem lines TestRealModem waits for")
 )
 
@@ -50,4 +53,76 @@ func TestRealModem(t *testing.T) {
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("closing took %v", took)
 	}
+}
+
+// TestRealLatency sets or clears low latency of a tty that others may have open
+// for themselves, as root may.
+func TestRealLatency(t *testing.T) {
+	if *realTTY == "" {
+		return // tests/vm_drivers_test.go runs it in a guest with real drivers
+	}
+	want, err := line.ParseDrive(*realLatency)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := openPlain(t, *realTTY)
+	if err := port.SetLowLatency(int(f.Fd()), want); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRealRate counts requests and answers of 16 bytes by second at a device
+// that echoes, with low latency as Open sets it ("on") and without, in turns.
+func TestRealRate(t *testing.T) {
+	if *realTTY == "" {
+		return // tests/vm_drivers_test.go runs it in a guest with real drivers
+	}
+	const rounds, trips = 5, 40
+	p := open(t, port.Config{Path: *realTTY})
+	f := openPlain(t, *realTTY) // another descriptor of the same tty
+	for range rounds {
+		for _, low := range []line.Drive{line.DriveOn, line.DriveOff} {
+			if err := port.SetLowLatency(int(f.Fd()), low); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			for range trips {
+				request := make([]byte, 16)
+				if _, err := p.Write(request); err != nil {
+					t.Fatal(err)
+				}
+				for n := 0; n < len(request); {
+					more, err := p.Read(request[n:])
+					if n += more; err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			fmt.Fprintf(os.Stdout, "low latency %v: %.1f/s\n", low, trips/time.Since(began).Seconds())
+		}
+	}
+}
+
+// TestRealHold takes a tty by TIOCEXCL alone, says so and keeps it until it is
+// killed.
+func TestRealHold(t *testing.T) {
+	if *realTTY == "" {
+		return // tests/vm_alone_test.go runs it in a guest with real drivers
+	}
+	f := openPlain(t, *realTTY)
+	if err := unix.IoctlSetInt(int(f.Fd()), unix.TIOCEXCL, 0); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(os.Stdout, "held")
+	<-t.Context().Done()
+}
+
+func openPlain(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
 }

@@ -10,6 +10,7 @@ import (
 
 // FTDI's requests that are not of the line's state (ftdi_sio.h).
 const (
+	ftdiOut          = 0x40 // request types: vendor, device
 	ftdiIn           = 0xc0
 	ftdiReset        = 0
 	ftdiGetModem     = 5
@@ -64,6 +65,9 @@ func (d *Device) Latency() time.Duration {
 }
 
 func (d *Device) setFTDI(setup chip.Setup) {
+	if setup.RequestType != ftdiOut {
+		return
+	}
 	switch value := setup.Value; setup.Request {
 	case ftdiReset:
 		if value != ftdiPurgeSent {

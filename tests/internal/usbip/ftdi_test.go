@@ -71,6 +71,9 @@ func TestFTDIAnswers(t *testing.T) {
 	if _, timer := h.control([8]byte{0xc0, 10, 0, 0, 0, 0, 1, 0}, nil); !bytes.Equal(timer, []byte{16}) || d.Latency() != 16*time.Millisecond {
 		t.Errorf("the latency timer is % x, %v; want 16 ms", timer, d.Latency())
 	}
+	if h.control([8]byte{0, 9, 1, 0, 0, 0, 0, 0}, nil); d.Latency() != 16*time.Millisecond {
+		t.Errorf("SET_CONFIGURATION made the latency timer %v", d.Latency())
+	}
 	d.SetModem(line.CTS)
 	if _, modem := h.control([8]byte{0xc0, 5, 0, 0, 0, 0, 2, 0}, nil); !bytes.Equal(modem, []byte{0x11, 0x60}) {
 		t.Errorf("the modem status is % x", modem)
@@ -78,7 +81,7 @@ func TestFTDIAnswers(t *testing.T) {
 	if status, _ := h.control([8]byte{0xc0, 0x90, 0, 0, 0, 0, 2, 0}, nil); status != -32 {
 		t.Errorf("reading an EEPROM that it has not: status %d, want -32", status)
 	}
-	if all := d.Transfers(); len(all) != 3 || all[1].Request != 5 || all[1].At.Before(all[0].At) {
+	if all := d.Transfers(); len(all) != 4 || all[2].Request != 5 || all[1].At.Before(all[0].At) {
 		t.Errorf("transfers are %+v", all)
 	}
 }
