@@ -54,6 +54,9 @@ func TestUSBDrivers(t *testing.T) {
 	}
 	t.Run("rate of the driver", d.driverRate)
 	t.Run("rate of an application", d.applicationRate)
+	t.Run("reset", d.recipe)
+	t.Run("break", d.breaks)
+	t.Run("framing", d.framing)
 	d.edge.stop(t)
 }
 

@@ -130,12 +130,12 @@ func CP210x(s State, setup Setup, data []byte) State {
 // and 11): they hold the state of DTR and RTS too.
 func cp210xFlow(s State, handshake, replace uint32) State {
 	s = s.withModem(line.DTR, handshake&3 == 1)
-	s.Line.Flow = line.FlowNone
-	switch rts := replace >> 6 & 3; rts {
-	case 2:
-		s.Line.Flow = line.FlowRTSCTS
-	default:
+	if rts := replace >> 6 & 3; rts != 2 { // 2: the chip moves it
 		s = s.withModem(line.RTS, rts == 1)
+	}
+	s.Line.Flow = line.FlowNone
+	if handshake&8 != 0 { // it sends while CTS is on; RTS may be off for good all the same
+		s.Line.Flow = line.FlowRTSCTS
 	}
 	if replace&3 != 0 { // auto transmit, auto receive
 		s.Line.Flow = line.FlowXONXOFF
