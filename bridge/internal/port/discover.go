@@ -97,7 +97,9 @@ func candidate(dir, name string) (Candidate, bool) {
 		c.Product = attribute(up, "product")
 		c.PortPath = filepath.Base(up)
 	}
-	return c, true
+	// While a stick is pulled out, the kernel takes the interface's attributes
+	// away before the tty: half of it would be another stick.
+	return c, c.VID == "" || c.Interface != ""
 }
 
 func isTop(dir string) bool {

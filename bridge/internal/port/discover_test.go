@@ -125,6 +125,10 @@ devices/usb1/1-7/1-7:1.0/bInterfaceNumber = 00
 devices/usb1/1-7/1-7:1.0/bluetooth/hci0/hci0:12/subsystem -> class/bluetooth
 devices/usb1/1-7/1-7:1.0/bluetooth/hci0/hci0:12/tty/rfcomm0/device -> devices/usb1/1-7/1-7:1.0/bluetooth/hci0/hci0:12
 
+class/tty/ttyUSB97 -> devices/usb1/1-8/1-8:1.0/ttyUSB97/tty/ttyUSB97
+devices/usb1/1-8/idVendor = 0403
+devices/usb1/1-8/idProduct = 6001
+devices/usb1/1-8/1-8:1.0/ttyUSB97/tty/ttyUSB97/device -> devices/usb1/1-8/1-8:1.0/ttyUSB97
 class/tty/ttyUSB99 -> devices/gone
 class/tty/ttyUSB98 -> devices/usb9/ttyUSB98
 devices/usb9/ttyUSB98/device -> devices/usb9/gone
