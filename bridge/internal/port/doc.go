@@ -16,8 +16,9 @@
 // bytes and our ioctls go through it. The other is go.bug.st/serial's, which
 // sets baud rate, data bits, parity and stop bits. Its order in Open matters:
 //
-//  1. our open (EBUSY: someone else's TIOCEXCL), flock, a look at TIOCGEXCL,
-//     which root's open ignores
+//  1. a look at who has it open, since each open raises DTR and RTS; our open
+//     (EBUSY: someone else's TIOCEXCL), flock, a look at TIOCGEXCL, which root's
+//     open ignores
 //  2. the library's open; it sets raw mode and TIOCEXCL
 //  3. what the library cannot do, by TCSETS2: HUPCL off, flow control, 1.5 stop
 //     bits, INPCK off, VMIN and VTIME

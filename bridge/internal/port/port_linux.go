@@ -111,6 +111,9 @@ func open(c Config) (*Port, error) {
 
 // openTTY opens our own descriptor and makes sure that nobody else has the tty.
 func openTTY(path string) (int, error) {
+	if err := usedByOther(path); err != nil {
+		return -1, err
+	}
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	switch {
 	case errors.Is(err, unix.EBUSY):
