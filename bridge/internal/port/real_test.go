@@ -19,6 +19,7 @@ import (
 // test for it.
 var (
 	realTTY     = flag.String("tty", "", "a tty with modem lines, for the tests on a real driver")
+	realHold    = flag.String("hold", "", "flock or exclusive, for TestRealHold")
 	realLatency = flag.String("low-latency", "", "on or off, for TestRealLatency")
 	realChanges = flag.Int("changes", 1, "how many changes of its modem lines TestRealModem waits for")
 )
@@ -103,14 +104,23 @@ func TestRealRate(t *testing.T) {
 	}
 }
 
-// TestRealHold takes a tty by TIOCEXCL alone, says so and keeps it until it is
-// killed.
+// TestRealHold takes a tty as other programs do, by flock or by TIOCEXCL alone,
+// turns DTR and RTS off, says so and keeps it until it is killed.
 func TestRealHold(t *testing.T) {
 	if *realTTY == "" {
 		return // tests/vm_alone_test.go runs it in a guest with real drivers
 	}
-	f := openPlain(t, *realTTY)
-	if err := unix.IoctlSetInt(int(f.Fd()), unix.TIOCEXCL, 0); err != nil {
+	fd := int(openPlain(t, *realTTY).Fd())
+	var err error
+	if *realHold == "flock" {
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	} else {
+		err = unix.IoctlSetInt(fd, unix.TIOCEXCL, 0)
+	}
+	if err == nil {
+		err = unix.IoctlSetPointerInt(fd, unix.TIOCMBIC, unix.TIOCM_DTR|unix.TIOCM_RTS)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprintln(os.Stdout, "held")

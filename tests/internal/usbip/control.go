@@ -57,7 +57,7 @@ func (d *Device) tell(setup chip.Setup) ([]byte, bool) {
 	switch {
 	case setup.RequestType == standardIn && setup.Request == getDescriptor:
 		return d.descriptor(setup.Value>>8, setup.Value&0xff)
-	case setup.RequestType&0x60 == 0 && setup.Request == getStatus:
+	case setup.IsStandard() && setup.Request == getStatus:
 		return []byte{0, 0}, true
 	case d.config.Kind == ACM && setup.RequestType == acmIn && setup.Request == acmGetCoding:
 		s := d.state.Line

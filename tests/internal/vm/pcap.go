@@ -2,6 +2,7 @@ package vm
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/serialspan/serialspan/tests/internal/usbip/chip"
 )
@@ -20,14 +21,15 @@ const (
 	setupPresent = 0
 )
 
-// transfer is one to the device: a control transfer, or data.
+// transfer is a control transfer, or data to the device.
 type transfer struct {
 	control bool
 	setup   chip.Setup
 	data    []byte
+	at      time.Time
 }
 
-// transfers returns those to the device. A record that is not there as a whole
+// transfers returns those of a recording. A record that is not there as a whole
 // yet is left out, as is a recording that has not begun.
 func transfers(recording []byte) []transfer {
 	var all []transfer
@@ -36,6 +38,7 @@ func transfers(recording []byte) []transfer {
 		if size < recordHead+usbmonHead || size > len(rest) {
 			break
 		}
+		at := time.Unix(int64(binary.NativeEndian.Uint32(rest)), int64(binary.NativeEndian.Uint32(rest[4:]))*1000)
 		packet, data := rest[recordHead:recordHead+usbmonHead], rest[recordHead+usbmonHead:size]
 		rest = rest[size:]
 		if packet[8] != submitted {
@@ -43,11 +46,9 @@ func transfers(recording []byte) []transfer {
 		}
 		switch {
 		case packet[9] == controlKind && packet[14] == setupPresent:
-			if setup := chip.ParseSetup([8]byte(packet[40:48])); !setup.ToHost() {
-				all = append(all, transfer{control: true, setup: setup})
-			}
+			all = append(all, transfer{control: true, setup: chip.ParseSetup([8]byte(packet[40:48])), at: at})
 		case packet[9] == bulkKind && packet[10]&toHostBit == 0:
-			all = append(all, transfer{data: data})
+			all = append(all, transfer{data: data, at: at})
 		}
 	}
 	return all

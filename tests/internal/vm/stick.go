@@ -136,28 +136,53 @@ func (e *StickEnd) State() (chip.State, error) {
 	return history[len(history)-1].State, nil
 }
 
-// History returns every state since the start of the machine, oldest first,
-// without times; a plug begins with the zero State.
+// History returns every state since the start of the machine, oldest first; a
+// plug begins with the zero State. Times are QEMU's, on the wall clock.
 func (e *StickEnd) History() ([]usbip.Change, error) {
 	var all []usbip.Change
 	var total uint64
-	for _, path := range e.recordings {
+	for i := range e.recordings {
 		state := chip.State{}
 		all = append(all, usbip.Change{After: total})
-		recording, err := os.ReadFile(path)
-		if err != nil && !os.IsNotExist(err) {
-			return nil, fmt.Errorf("read recording: %w", err)
+		recorded, err := e.recorded(i)
+		if err != nil {
+			return nil, err
 		}
-		for _, t := range transfers(recording) {
+		for _, t := range recorded {
 			if !t.control {
 				total += uint64(len(t.data))
 				continue
 			}
 			if now := chip.FTDI(state, t.setup, nil); now != state {
 				state = now
-				all = append(all, usbip.Change{State: state, After: total})
+				all = append(all, usbip.Change{State: state, After: total, At: t.at})
 			}
 		}
 	}
 	return all, nil
+}
+
+// Transfers returns every control transfer since the stick was last plugged in,
+// with times as of History.
+func (e *StickEnd) Transfers() ([]usbip.Transfer, error) {
+	if len(e.recordings) == 0 {
+		return nil, nil
+	}
+	recorded, err := e.recorded(len(e.recordings) - 1)
+	var all []usbip.Transfer
+	for _, t := range recorded {
+		if t.control {
+			all = append(all, usbip.Transfer{Setup: t.setup, At: t.at})
+		}
+	}
+	return all, err
+}
+
+// recorded returns the transfers of a plug.
+func (e *StickEnd) recorded(plug int) ([]transfer, error) {
+	recording, err := os.ReadFile(e.recordings[plug])
+	if err != nil && !os.IsNotExist(err) {
+		return nil, fmt.Errorf("read recording: %w", err)
+	}
+	return transfers(recording), nil
 }

@@ -32,6 +32,13 @@ func ParseSetup(b [8]byte) Setup {
 	}
 }
 
+// IsConfiguration tells SET_CONFIGURATION (USB 2.0, section 9.4.7), which is
+// when the host begins to bind its driver.
+func (s Setup) IsConfiguration() bool { return s.RequestType == 0 && s.Request == 9 }
+
+// IsStandard tells what the host's core sends from what a driver does.
+func (s Setup) IsStandard() bool { return s.RequestType&0x60 == 0 }
+
 // ToHost tells whether the transfer reads from the device.
 func (s Setup) ToHost() bool { return s.RequestType&0x80 != 0 }
 
