@@ -27,6 +27,7 @@ func (d *drivers) recipe(t *testing.T) {
 	}{{line.DTR | line.RTS, 0}, {line.RTS, 100 * time.Millisecond}, {line.DTR, 50 * time.Millisecond}, {0, 0}}
 	const runs = 5
 	for name, chip := range d.chips {
+		d.consumer.MustRun("signal", name, "dtr=off", "rts=off")
 		took := make([][]time.Duration, len(steps))
 		for range runs {
 			before := len(chip.History())
