@@ -123,7 +123,8 @@ func openTTY(path string) (int, error) {
 	case err != nil:
 		return -1, err
 	}
-	if _, err = unix.IoctlGetTermios(fd, unix.TCGETS2); err != nil {
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS2)
+	if err != nil {
 		err = ErrNotTTY
 	} else if flockErr := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); flockErr != nil {
 		err = ErrBusy
@@ -132,6 +133,11 @@ func openTTY(path string) (int, error) {
 		}
 	} else if exclusive, _ := unix.IoctlGetInt(fd, unix.TIOCGEXCL); exclusive != 0 {
 		err = ErrBusy
+	} else {
+		// At once, and not by the library after an open of its own: a new tty
+		// echoes, and a device that talks would hear itself.
+		t.Iflag, t.Oflag, t.Lflag = 0, 0, 0
+		err = unix.IoctlSetTermios(fd, unix.TCSETS2, t)
 	}
 	if err != nil {
 		_ = unix.Close(fd)
