@@ -45,7 +45,7 @@ func TestStickMoves(t *testing.T) {
 	}
 	talk(t, app, stick, 300*time.Millisecond)
 
-	there, back := startCount(app, stick), startCount(stick, app)
+	there, back := startCount('>', app, stick), startCount('<', stick, app)
 	const moves = 4
 	var took []time.Duration
 	for move := 1; move <= moves; move++ {
@@ -92,7 +92,7 @@ func TestStickMoves(t *testing.T) {
 const (
 	// movedTime bounds the way of a stick to another node: as replugTime, and
 	// then two nodes and the consumer, all on one machine here, have to agree.
-	movedTime = 2 * time.Second
+	movedTime = 5 * time.Second
 	// inDriver is more than a second of what count sends, in bytes.
 	inDriver = 2000
 )
@@ -103,6 +103,7 @@ const (
 // has two goroutines until end.
 type count struct {
 	from, to lab.End
+	letter   rune // its lines begin with: Linux echoes until a new tty was made raw
 	stop     chan struct{}
 	done     sync.WaitGroup
 
@@ -114,8 +115,8 @@ type count struct {
 	first          time.Time // when the first of them came
 }
 
-func startCount(from, to lab.End) *count {
-	c := &count{from: from, to: to, stop: make(chan struct{})}
+func startCount(letter rune, from, to lab.End) *count {
+	c := &count{from: from, to: to, letter: letter, stop: make(chan struct{})}
 	_ = from.SetDeadline(time.Time{})
 	_ = to.SetDeadline(time.Time{})
 	c.done.Go(c.send)
@@ -127,7 +128,7 @@ func (c *count) send() {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for number := 1; ; {
-		n, err := fmt.Fprintf(c.from, "%07x.%07x\n", number, number)
+		n, err := fmt.Fprintf(c.from, "%c%06x.%07x\n", c.letter, number, number)
 		c.mu.Lock()
 		c.sent += n
 		c.mu.Unlock()
@@ -157,7 +158,7 @@ func (c *count) receive() {
 			return
 		}
 		var number, again uint64
-		if n, _ := fmt.Sscanf(text, "%07x.%07x\n", &number, &again); n != 2 || len(text) != 16 || number != again {
+		if n, _ := fmt.Sscanf(text, string(c.letter)+"%06x.%07x\n", &number, &again); n != 2 || len(text) != 16 || number != again {
 			continue
 		}
 		c.mu.Lock()
