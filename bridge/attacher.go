@@ -37,7 +37,8 @@ type AttacherConfig struct {
 	// node itself. Required.
 	Dial func(ctx context.Context, owner identity.NodeID) (net.Conn, error)
 	// Hold is how long an application sees nothing of an outage, before it
-	// is hung up. Default 15 s.
+	// is hung up, as long as no owner said how long it keeps the session: the
+	// device's rule knows. Default 15 s.
 	Hold time.Duration
 	// Window is how many bytes each direction of a session keeps. Default
 	// session.DefaultWindow.

@@ -71,7 +71,7 @@ type attachment struct {
 	mu     sync.Mutex
 	where  string
 	failed error     // to set up; nil: stands
-	good   time.Time // when a session was last seen; zero: never
+	good   time.Time // until when a client may wait for the device; zero: it was never there
 	last   error     // why the last use ended, if not by its application
 	use    *use      // nil: no application
 	totals totals
@@ -144,7 +144,7 @@ func (t *attachment) begin(ctx context.Context, to sink, line string, workers *s
 		t.mu.Lock()
 		t.totals.add(seen.totals)
 		if u.hadSession() {
-			t.good = time.Now()
+			t.good = time.Now().Add(u.holdTime())
 		}
 		t.use = nil
 		if err != errLocalClosed && ctx.Err() == nil {
@@ -163,7 +163,7 @@ func (t *attachment) begin(ctx context.Context, to sink, line string, workers *s
 func (t *attachment) isPatient() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return !t.good.IsZero() && time.Since(t.good) < t.attacher.config.Hold
+	return time.Now().Before(t.good) // the zero time is long ago
 }
 
 func (t *attachment) status() Status {

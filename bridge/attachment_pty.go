@@ -117,7 +117,7 @@ func (r *ptyReader) handle(ctx context.Context, e pty.Event) {
 			r.use.drive(line.ModemOutputs, 0)
 		}
 		r.off = false
-		r.use.finish(r.attachment.attacher.config.Hold)
+		r.use.finish(r.use.holdTime())
 		r.use = nil
 	}
 }

@@ -32,7 +32,7 @@ func (t *attachment) serveRFC2217(ctx context.Context, conn net.Conn, workers *s
 	c := &rfcClient{conn: conn}
 	c.changed = sync.NewCond(&c.mu)
 	c.use = t.begin(ctx, c, t.spec.Line.String(), workers, func(error) { c.close() })
-	defer c.use.finish(t.attacher.config.Hold)
+	defer func() { c.use.finish(c.use.holdTime()) }()
 	early, ok := c.await(workers)
 	if !ok {
 		c.close()

@@ -69,7 +69,7 @@ func (t *attachment) serveTCP(ctx context.Context, conn net.Conn, workers *sync.
 			break
 		}
 	}
-	u.finish(t.attacher.config.Hold)
+	u.finish(u.holdTime())
 	_ = conn.Close()
 }
 

@@ -85,9 +85,9 @@ func TestRefusals(t *testing.T) {
 // itself when the holder releases.
 func TestKickedWaitsPolitely(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, bridge.PublisherConfig{}, zwave)
+		w := newWorld(t, bridge.PublisherConfig{Hold: time.Minute}, zwave)
 		defer w.close()
-		first, second := w.consumer(1, time.Minute), w.consumer(2, time.Minute)
+		first, second := w.consumer(1, 0), w.consumer(2, 0)
 		one := w.openRaw(first, "garage-zwave", bridge.TakeNormal)
 		two := w.openRaw(second, "garage-zwave", bridge.TakeNormal)
 		time.Sleep(30 * time.Second)
@@ -134,6 +134,42 @@ func TestHoldExpires(t *testing.T) {
 		}
 		_ = r.Close()
 	})
+}
+
+// TestHoldOfRule: both ends keep a session for as long as the device's rule says,
+// whatever the consumer was made with.
+func TestHoldOfRule(t *testing.T) {
+	for _, hold := range []time.Duration{3 * time.Second, 90 * time.Second} {
+		t.Run(hold.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rules := []bridge.Rule{{Match: bridge.Match{VID: "0658"}, Hold: hold}}
+				w := newWorld(t, bridge.PublisherConfig{Rules: rules}, zwave)
+				defer w.close()
+				r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+				w.set(func() { w.down = true })
+				w.cut()
+				time.Sleep(hold - time.Second)
+				w.set(func() { w.down = false })
+				w.changed()
+				if _, err := r.Write([]byte("a")); err != nil {
+					t.Fatal(err)
+				}
+				if have, err := readExactly(readFunc(w.port(zwave.Path).toDevice.read), 1); err != nil || string(have) != "a" {
+					t.Fatalf("back before the end of hold: %q, %v", have, err)
+				}
+				w.set(func() { w.down = true })
+				began := time.Now()
+				w.cut()
+				if _, err := r.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
+					t.Errorf("read after hold: %v", err)
+				}
+				if took := time.Since(began); took < hold || took > hold+time.Second {
+					t.Errorf("hung up after %v, the rule says %v", took, hold)
+				}
+				_ = r.Close()
+			})
+		})
+	}
 }
 
 // TestSilentPeer: a stream that neither breaks nor carries anything is given

@@ -42,6 +42,7 @@ func newBench(t testing.TB, hold time.Duration) *bench {
 	b := &bench{t: t, stick: stick, states: make(chan registry.State, 1000)}
 	b.publisher = bridge.NewPublisher(bridge.PublisherConfig{
 		Rules:    []bridge.Rule{{Match: bridge.Match{Path: path}, Name: "lab"}},
+		Hold:     hold,
 		Discover: func() ([]bridge.Candidate, error) { return nil, nil },
 		OnDevices: func(all []registry.Device) {
 			for _, d := range all {

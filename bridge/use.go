@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
-	"net"
 	"sync"
 	"time"
 
@@ -55,10 +53,11 @@ type use struct {
 	target  Target     // of link
 	line    string     // wanted, for OPEN; empty: as the device has it
 	inForce line.Settings
-	can     []string   // capabilities of the port, as its owner said
-	next    session.ID // of the next session
-	gap     uint64     // lost before the next session, to be told to the owner
-	begun   bool       // there was a session
+	can     []string      // capabilities of the port, as its owner said
+	hold    time.Duration // of the session, as its owner said; before that the attacher's
+	next    session.ID    // of the next session
+	gap     uint64        // lost before the next session, to be told to the owner
+	begun   bool          // there was a session
 	over    bool
 	failure error // why there is no stream now
 	totals  totals
@@ -69,7 +68,7 @@ type use struct {
 }
 
 func newUse(config *AttacherConfig, log *slog.Logger, device, kind string, to sink, r *right) *use {
-	u := &use{config: config, log: log, device: device, kind: kind, to: to, right: r, done: make(chan struct{})}
+	u := &use{config: config, log: log, device: device, kind: kind, to: to, right: r, hold: config.Hold, done: make(chan struct{})}
 	u.changed = sync.NewCond(&u.mu)
 	u.next = newID()
 	return u
@@ -101,7 +100,7 @@ func (u *use) run(ctx context.Context) error {
 	pause := backoff{first: redialFirst, most: redialMost}
 	since := time.Now() // without a stream
 	for {
-		left := u.config.Hold - time.Since(since)
+		left := u.holdTime() - time.Since(since)
 		if left <= 0 {
 			u.drop(session.CloseError{Code: session.CodeNormal, Text: "hold is over"})
 			return u.because(errHoldOver)
@@ -128,6 +127,15 @@ func (u *use) run(ctx context.Context) error {
 			return fatal
 		}
 	}
+}
+
+// holdTime is how long the use goes on without a stream. The owner says it with
+// each ACCEPT: it keeps the session for so long, and to be hung up earlier would
+// lose what a rule wants kept.
+func (u *use) holdTime() time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.hold
 }
 
 // because adds what was in the way.
@@ -215,149 +223,6 @@ func (u *use) isEagerFor(err error) bool {
 	defer u.mu.Unlock()
 	var target *TargetError
 	return u.eager && !u.begun && (isClose(err) || errors.As(err, &target))
-}
-
-// connect makes a stream to the device's owner and opens or resumes the
-// session on it.
-func (u *use) connect(ctx context.Context) (net.Conn, *frameReader, *link, error) {
-	target, moved, err := u.find()
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	if moved {
-		u.log.Info("device has another owner now", "node", target.Owner)
-		u.drop(session.CloseError{Code: session.CodeNormal})
-	}
-	conn, err := u.config.Dial(ctx, target.Owner)
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("dial owner %s: %w", target.Owner.Short(), err)
-	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
-	frames := newFrameReader(conn)
-	l, err := u.handshake(conn, frames, target)
-	if !stop() && err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		if l != nil {
-			l.disconnect(conn)
-		}
-		_ = conn.Close()
-		return nil, nil, nil, err
-	}
-	return conn, frames, l, nil
-}
-
-// find says where the device is, and whether its session is with another owner.
-// A held session is resumed where it was even if the registry has lost sight of
-// the owner: after a cut the path is back long before the members agree that
-// everybody is alive. What became of the device the owner will say.
-func (u *use) find() (target Target, moved bool, err error) {
-	target, err = u.config.Resolve(u.device)
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	switch {
-	case err == nil:
-		return target, u.link != nil && u.target.Owner != target.Owner, nil
-	case u.link != nil:
-		return u.target, false, nil
-	}
-	return Target{}, false, &TargetError{err}
-}
-
-func (u *use) handshake(conn net.Conn, frames *frameReader, target Target) (*link, error) {
-	open := u.open(target.Device)
-	frame, err := session.AppendOpen(nil, open)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := conn.Write(frame); err != nil {
-		return nil, fmt.Errorf("write OPEN: %w", err)
-	}
-	f, err := frames.next()
-	if err != nil {
-		return nil, err
-	}
-	switch f.Type {
-	case session.TypeClose:
-		closed, err := session.ParseClose(f.Payload)
-		if err != nil {
-			return nil, err
-		}
-		return nil, closed
-	case session.TypeAccept:
-		accept, err := session.ParseAccept(f.Payload)
-		if err != nil {
-			return nil, err
-		}
-		return u.accepted(conn, open, accept, target)
-	}
-	return nil, fmt.Errorf("read ACCEPT: %w: %v came", session.ErrProtocol, f.Type)
-}
-
-// open says what this side wants now.
-func (u *use) open(device string) session.Open {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	o := session.Open{
-		Protocol: session.Protocol, Device: device, ID: u.next, Take: u.right.now(),
-		Window: uint64(u.config.Window), Line: u.line, Kind: u.kind,
-		ReadOnly: u.kind == monitorKind,
-	}
-	if u.link != nil {
-		o.ID, o.Resume, o.Next = u.link.id, true, u.link.next()
-	}
-	return o
-}
-
-// accepted puts the stream to use, for the old session or for a new one.
-func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, target Target) (*link, error) {
-	if accept.ID != open.ID || accept.Resumed && !open.Resume {
-		return nil, fmt.Errorf("read ACCEPT: %w: it is for another session", session.ErrProtocol)
-	}
-	u.right.granted()
-	if open.Resume && !accept.Resumed {
-		u.drop(session.CloseError{Code: session.CodeCannotResume})
-	}
-	missed := false
-	u.mu.Lock()
-	l := u.link
-	if l == nil {
-		l = newLink(open.ID, u.config.Window, u.sink(), u.log)
-		between := u.begun && !open.Resume // of one that was resumed the owner tells the gap
-		u.begun, u.next = true, newID()
-		if between {
-			u.totals.add(totals{gaps: 1})
-			missed = true
-			u.log.Warn("a new session begins, what the device sent since the last is lost", "unknown", true)
-		}
-		if u.gap > 0 {
-			_ = l.control(session.Control{Kind: session.KindGap, Lost: u.gap}) // an empty session has room
-			u.gap = 0
-		}
-		u.link, u.target = l, target
-		u.log.Info("session begins", "session", open.ID, "node", target.Owner)
-	} else {
-		n := l.resumes()
-		u.log.Info("session resumed", "session", open.ID, "node", target.Owner, "offset", accept.Next, "resumed", n)
-	}
-	u.inForce, _ = line.Parse(accept.Line) // zero if it says nothing
-	u.can = accept.Capabilities
-	fresh, ok := u.to.(interface{ begins(between bool) })
-	if !ok || open.Resume && accept.Resumed {
-		fresh = nil
-	}
-	u.changed.Broadcast()
-	u.mu.Unlock()
-	if fresh != nil {
-		fresh.begins(missed)
-	}
-	l.setMaxStale(time.Duration(min(accept.StaleMillis, math.MaxInt32)) * time.Millisecond)
-	if err := l.connect(conn, accept.Next, accept.Window); err != nil {
-		u.drop(session.CloseError{Code: session.CodeCannotResume})
-		return nil, err
-	}
-	return l, nil
 }
 
 // drop ends the session, if there is one, and counts what is lost.
