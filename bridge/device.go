@@ -97,6 +97,7 @@ func (d *device) update(w want, eventful bool) {
 	defer d.mu.Unlock()
 	old := d.want
 	d.want = w
+	d.can = capabilities(len(d.can) > 0, w.profile)
 	d.leaving = d.leaving && !w.present
 	if old.openable() == w.openable() && old.spec() == w.spec() {
 		if eventful && d.release == nil {

@@ -16,7 +16,7 @@ func (d *device) view() registry.Device {
 	defer d.mu.Unlock()
 	v := registry.Device{
 		Name: d.name, Kind: d.want.kind, Profile: d.want.profile.Name, Hardware: hardwareOf(d.want.candidate),
-		Labels: maps.Clone(d.want.rule.Labels), Line: d.lineLocked(port).String(),
+		Labels: maps.Clone(d.want.labels), Line: d.lineLocked(port).String(),
 		Capabilities: slices.Clone(d.can),
 	}
 	held := ""

@@ -16,6 +16,7 @@ type want struct {
 	kind      string
 	rule      Rule // with what the profile says where the rule says nothing
 	profile   profile.Profile
+	labels    map[string]string // the node's; not changed in place
 	candidate Candidate
 	present   bool
 }
@@ -46,14 +47,14 @@ func newInventory() inventory {
 // given is a name and what the rule said.
 type given struct{ base, name string }
 
-// wanted applies the rules to what is there and to what was there.
-func (v *inventory) wanted(config *PublisherConfig, rules []Rule, candidates []Candidate) map[string]want {
+// wanted applies the policy to what is there and to what was there.
+func (v *inventory) wanted(config *PublisherConfig, policy Policy, candidates []Candidate) map[string]want {
 	candidates = slices.Clone(candidates)
 	slices.SortFunc(candidates, func(a, b Candidate) int {
 		return strings.Compare(a.Hardware.Port+"\x00"+a.Path, b.Hardware.Port+"\x00"+b.Path)
 	})
 	v.paths = v.paths[:0]
-	for _, path := range rulePaths(rules) {
+	for _, path := range rulePaths(policy.Rules) {
 		if !config.Exists(path) {
 			continue
 		}
@@ -67,7 +68,7 @@ func (v *inventory) wanted(config *PublisherConfig, rules []Rule, candidates []C
 	wanted := map[string]want{}
 	for _, k := range sortedKeys(v.seen) {
 		c := v.seen[k]
-		w, ok := choose(config, rules, c)
+		w, ok := choose(config, policy, c)
 		if !ok {
 			continue
 		}
@@ -226,7 +227,7 @@ func rulePaths(rules []Rule) []string {
 // went since the last look.
 func (p *Publisher) pathsChanged() bool {
 	p.mu.Lock()
-	paths, were := rulePaths(p.rules), slices.Clone(p.found.paths)
+	paths, were := rulePaths(p.policy.Rules), slices.Clone(p.found.paths)
 	p.mu.Unlock()
 	return slices.ContainsFunc(paths, func(path string) bool {
 		return p.config.Exists(path) != slices.Contains(were, path)
@@ -234,15 +235,15 @@ func (p *Publisher) pathsChanged() bool {
 }
 
 // choose tells whether and how c is published.
-func choose(config *PublisherConfig, rules []Rule, c Candidate) (want, bool) {
-	at := slices.IndexFunc(rules, func(r Rule) bool {
+func choose(config *PublisherConfig, policy Policy, c Candidate) (want, bool) {
+	at := slices.IndexFunc(policy.Rules, func(r Rule) bool {
 		return r.Match.matches(c) && (c.Skip == "" || r.Match.Path != "")
 	})
 	var rule Rule
 	if at >= 0 {
-		rule = rules[at]
+		rule = policy.Rules[at]
 	}
-	known, ok := profileFor(config, rule, c)
+	known, ok := profileFor(config, policy.Profiles, rule, c)
 	kind, isKnown := config.Known(c)
 	if ok && !known.Generic {
 		kind, isKnown = known.Kind, true
@@ -253,26 +254,26 @@ func choose(config *PublisherConfig, rules []Rule, c Candidate) (want, bool) {
 	case kind == "":
 		kind = profile.KindSerial
 	}
-	w := want{kind: kind, rule: rule.over(known, config.Hold), profile: known}
-	return w, at >= 0 || c.Skip == "" && (config.Publish == PublishAll || config.Publish == PublishKnown && isKnown)
+	w := want{kind: kind, rule: rule.over(known, config.Hold), profile: known, labels: policy.Labels}
+	return w, at >= 0 || c.Skip == "" && (policy.Publish == PublishAll || policy.Publish == PublishKnown && isKnown)
 }
 
 // profileFor returns what is known about c under a rule, which may name
 // another profile or none.
-func profileFor(config *PublisherConfig, rule Rule, c Candidate) (profile.Profile, bool) {
+func profileFor(config *PublisherConfig, profiles []profile.Profile, rule Rule, c Candidate) (profile.Profile, bool) {
 	switch rule.Profile {
 	case ProfileNone:
 		return profile.Profile{}, false
 	case "":
-		return profile.Find(config.Profiles, profile.Device{
+		return profile.Find(profiles, profile.Device{
 			VID: c.Hardware.VID, PID: c.Hardware.PID, Interface: c.Hardware.Interface,
 			Product: c.Product, Manufacturer: c.Manufacturer, Driver: c.Driver,
 		})
 	}
-	at := slices.IndexFunc(config.Profiles, func(p profile.Profile) bool { return p.Name == rule.Profile })
+	at := slices.IndexFunc(profiles, func(p profile.Profile) bool { return p.Name == rule.Profile })
 	if at < 0 {
 		config.Logger.Warn("rule names a profile that is not known", "profile", rule.Profile)
 		return profile.Profile{}, false
 	}
-	return config.Profiles[at], true
+	return profiles[at], true
 }

@@ -97,7 +97,7 @@ func (p *Publisher) Ignored() []Candidate {
 	for _, k := range sortedKeys(p.found.seen) {
 		_, away := p.found.left[k]
 		c := p.found.seen[k]
-		if _, named := choose(&p.config, p.rules, c); c.Skip != "" && !named && !away {
+		if _, named := choose(&p.config, p.policy, c); c.Skip != "" && !named && !away {
 			all = append(all, c)
 		}
 	}

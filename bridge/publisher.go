@@ -3,6 +3,7 @@ package bridge
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"os"
 	"reflect"
 	"slices"
@@ -25,6 +26,8 @@ type PublisherConfig struct {
 	Publish Publish
 	// Profiles are what is known about kinds of devices; see package profile.
 	Profiles []profile.Profile
+	// Labels are the node's; all its devices have them.
+	Labels map[string]string
 	// Watch tells when Discover may have something new, until ctx is done; it
 	// calls changed once when it has begun to. Default: the kernel's events,
 	// if Discover is the default, else nothing.
@@ -117,7 +120,7 @@ type Publisher struct {
 	rescan chan struct{} // rules or hardware changed
 
 	mu      sync.Mutex
-	rules   []Rule
+	policy  Policy
 	found   inventory
 	devices map[string]*device // by name
 	graves  graves
@@ -127,17 +130,34 @@ type Publisher struct {
 func NewPublisher(config PublisherConfig) *Publisher {
 	config = config.withDefaults()
 	return &Publisher{
-		config: config, log: config.Logger, rules: slices.Clone(config.Rules),
-		dirty: make(chan struct{}, 1), rescan: make(chan struct{}, 1),
+		config: config, log: config.Logger,
+		policy: Policy{config.Rules, config.Publish, config.Profiles, config.Labels}.clone(),
+		dirty:  make(chan struct{}, 1), rescan: make(chan struct{}, 1),
 		found: newInventory(), devices: map[string]*device{},
 	}
 }
 
-// Update replaces the rules. Devices that no rule chooses any more are
-// withdrawn and their sessions end; the others go on.
-func (p *Publisher) Update(rules []Rule) {
+// Policy is what a PublisherConfig says of which devices are published and how;
+// its fields have the same names there. It may change while devices are in use.
+type Policy struct {
+	Rules    []Rule
+	Publish  Publish
+	Profiles []profile.Profile
+	Labels   map[string]string
+}
+
+func (p Policy) clone() Policy {
+	return Policy{slices.Clone(p.Rules), p.Publish, slices.Clone(p.Profiles), maps.Clone(p.Labels)}
+}
+
+// Update replaces the policy. Devices that it does not choose any more are
+// withdrawn and their sessions end. The others go on; only where the port has to
+// be opened otherwise (line settings, DTR and RTS, RS-485) that is done, and the
+// session is held meanwhile.
+func (p *Publisher) Update(policy Policy) {
+	policy = policy.clone()
 	p.mu.Lock()
-	p.rules = slices.Clone(rules)
+	p.policy = policy
 	p.mu.Unlock()
 	signal(p.rescan)
 }
@@ -215,7 +235,7 @@ func (p *Publisher) reconcile(ctx context.Context, running *sync.WaitGroup, even
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	wanted := p.found.wanted(&p.config, p.rules, candidates)
+	wanted := p.found.wanted(&p.config, p.policy, candidates)
 	for name, d := range p.devices {
 		if _, ok := wanted[name]; !ok {
 			p.log.Info("device withdrawn", "device", name)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/profile"
 	"github.com/serialspan/serialspan/registry"
 )
 
@@ -134,29 +136,71 @@ func TestUpdate(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{Rules: rules}, zwave, lab)
 		defer w.close()
 		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
-		w.publisher.Update(nil)
+		w.publisher.Update(bridge.Policy{})
 		want := []string{"garage-zwave zwave 1-1 in-use"}
 		if have := w.published(); !reflect.DeepEqual(have, want) {
 			t.Errorf("published %q, want %q", have, want)
 		}
 		rules[0].Name = "lab-2"
-		w.publisher.Update(rules)
+		w.publisher.Update(bridge.Policy{Rules: rules})
 		if have := w.published(); len(have) != 2 || have[1] != "lab-2 serial 1-3 available" {
 			t.Errorf("published %q", have)
 		}
 		rules[0].Name = "lab"
-		w.publisher.Update(rules)
+		w.publisher.Update(bridge.Policy{Rules: rules})
 		if have := w.published(); len(have) != 2 || have[1] != "lab serial 1-3 available" {
 			t.Errorf("published %q", have)
 		}
 		rules[0].Name = "bench"
-		w.publisher.Update(rules)
+		w.publisher.Update(bridge.Policy{Rules: rules})
 		want = []string{"bench serial 1-3 available", want[0]}
 		if have := w.published(); !reflect.DeepEqual(have, want) {
 			t.Errorf("published %q, want %q", have, want)
 		}
 		if w.opens != 5 {
 			t.Errorf("%d opens, want 5: two at first, and one for each name", w.opens)
+		}
+		_ = r.Close()
+	})
+}
+
+// TestUpdatePolicy: what is published, labels and profiles change under a session
+// that goes on.
+func TestUpdatePolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lab := usb("/dev/ttyUSB0", "10c4", "ea60", "abc", "1-3")
+		w := newWorld(t, bridge.PublisherConfig{Publish: bridge.PublishAll, Labels: map[string]string{"zone": "garage"}, Profiles: boards[:1]}, pinned, lab)
+		defer w.close()
+		r := w.openRaw(w.consumer(1, 0), "garage-board", bridge.TakeNormal)
+		before := []string{"garage-board board 2-1 in-use", "garage-serial serial 1-3 available"}
+		if have := w.published(); !reflect.DeepEqual(have, before) {
+			t.Errorf("published %q, want %q", have, before)
+		}
+		if d := w.device("garage-board"); d.Labels["zone"] != "garage" {
+			t.Errorf("a device that no rule names has labels %v", d.Labels)
+		}
+		known := boards[0]
+		known.Recipes = append(slices.Clone(known.Recipes), profile.Recipe{Name: "run", Steps: []profile.Step{{DTR: line.DriveOn}}})
+		w.publisher.Update(bridge.Policy{Labels: map[string]string{"zone": "shed"}, Profiles: []profile.Profile{known}})
+		if have := w.published(); !reflect.DeepEqual(have, before[:1]) {
+			t.Errorf("published %q, want %q", have, before[:1])
+		}
+		d := w.device("garage-board")
+		if d.Labels["zone"] != "shed" || !slices.Contains(d.Capabilities, "reset:run") {
+			t.Errorf("labels %v, capabilities %v", d.Labels, d.Capabilities)
+		}
+		if w.opens != 2 {
+			t.Errorf("%d opens, want 2: nothing that changed is of the port", w.opens)
+		}
+		if _, err := r.Write([]byte("on")); err != nil {
+			t.Fatal(err)
+		}
+		if have, err := readExactly(readFunc(w.port(pinned.Path).toDevice.read), 2); err != nil || string(have) != "on" {
+			t.Errorf("the session: %q, %v", have, err)
+		}
+		w.publisher.Update(bridge.Policy{Publish: bridge.PublishListed})
+		if _, err := r.Read(make([]byte, 1)); err == nil || len(w.published()) != 0 {
+			t.Errorf("withdrawn: %v, published %q", err, w.published())
 		}
 		_ = r.Close()
 	})

@@ -78,7 +78,6 @@ type Rule struct {
 	Allow []identity.NodeID
 	// AllowRead lists who else may read along; those of Allow may anyway.
 	AllowRead []identity.NodeID
-	Labels    map[string]string
 }
 
 // maxRS485Delay is the kernel's limit (RS485_MAX_RTS_DELAY).

@@ -44,22 +44,31 @@ const (
 
 // note finds out what the port can do.
 func (d *device) note(open Port) {
-	var can []string
+	drives := false
 	if m, ok := open.(interface {
 		Modem() (line.ModemLines, error)
 	}); ok {
-		if _, err := m.Modem(); err == nil {
-			can = append(can, CapabilityModem)
-		}
+		_, err := m.Modem()
+		drives = err == nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, r := range d.want.profile.Recipes {
-		if word := CapabilityReset + r.Name; len(can) > 0 && len(can) < maxCapabilities && len(word) <= maxCapability {
+	d.can = capabilities(drives, d.want.profile)
+}
+
+// capabilities are those of a port, which drives modem lines or does not, with
+// the recipes of its profile.
+func capabilities(drives bool, known profile.Profile) []string {
+	if !drives {
+		return nil
+	}
+	can := []string{CapabilityModem}
+	for _, r := range known.Recipes {
+		if word := CapabilityReset + r.Name; len(can) < maxCapabilities && len(word) <= maxCapability {
 			can = append(can, word)
 		}
 	}
-	d.can = can
+	return can
 }
 
 // Signal runs steps on the port of one of this node's devices, whether or not

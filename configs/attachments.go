@@ -26,8 +26,9 @@ func (c *Config) checkAttachments(p *places) {
 	for i, a := range c.Attachments {
 		key := fmt.Sprintf("attachments[%d]", i)
 		name, node, at := strings.Cut(a.Device, "@")
-		if !deviceOrQuery.MatchString(a.Device) || !naming.Valid(name) || at && !naming.Valid(node) {
-			p.addKey(key+".device", "%q is no device; write NAME or NAME@NODE", a.Device)
+		named := deviceOrQuery.MatchString(a.Device) && naming.Valid(name) && (!at || naming.Valid(node))
+		if !named && !labelQuery.MatchString(a.Device) {
+			p.addKey(key+".device", "%q is no device; write NAME, NAME@NODE or LABEL=VALUE,...", a.Device)
 		}
 		if a.Line != "" {
 			if _, err := line.Parse(a.Line); err != nil {

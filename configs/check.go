@@ -166,6 +166,7 @@ var (
 	usbInterface  = regexp.MustCompile(`^[0-9a-f]{2}$`)
 	usbPortPath   = regexp.MustCompile(`^[0-9]+-[0-9]+(\.[0-9]+)*$`)
 	deviceOrQuery = regexp.MustCompile(`^[^@]+(@[^@]+)?$`)
+	labelQuery    = regexp.MustCompile(`^[^=,]+=[^=,]*(,[^=,]+=[^=,]*)*$`)
 )
 
 func (c *Config) checkRule(p *places, i int) {

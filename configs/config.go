@@ -91,8 +91,8 @@ type Devices struct {
 	// matches).
 	Publish string `mapstructure:"publish" oneof:"known all listed"`
 	// ProfilesDir is a folder with profiles of one's own (*.yaml), which stand
-	// before those that come along. Empty: none. A relative path is relative to
-	// the folder of the file.
+	// before those that come along; they are read again with the file. Empty:
+	// none. A relative path is relative to the folder of the file.
 	ProfilesDir string `mapstructure:"profiles_dir"`
 	// Rules are tried in order, the first that matches a device counts.
 	Rules []Rule `mapstructure:"rules"`
@@ -164,7 +164,8 @@ type Match struct {
 // Attachment is a device wanted on this machine, as a PTY, as a TCP port or as
 // an RFC 2217 port.
 type Attachment struct {
-	// Device is NAME or NAME@NODE.
+	// Device is NAME or NAME@NODE, or labels that only one device has:
+	// zone=garage,kind=zwave, where kind is the device's kind.
 	Device string `mapstructure:"device"`
 	PTY    PTY    `mapstructure:"pty"`
 	// TCP is the address to listen on, IP:PORT. Any local user can connect.

@@ -217,13 +217,14 @@ func TestRefused(t *testing.T) {
 		{"attachments", "attachments:\n  - {device: a}\n  - {device: a@b@c, tcp: '127.0.0.1:1'}\n  - {device: a, tcp: '127.0.0.1:1'}\n  - {device: a, tcp: x}\n" +
 			"  - {device: a, pty: {link: a}}\n  - {device: a, pty: {link: /a}}\n  - {device: b, pty: {link: //a/}}\n  - {device: b, pty: {link: /b}, tcp: '127.0.0.1:2'}\n", []string{
 			"2: attachments[0]: write one of pty: {link: PATH}, tcp: ADDRESS and rfc2217: ADDRESS",
-			`3: attachments[1].device: "a@b@c" is no device; write NAME or NAME@NODE`,
+			`3: attachments[1].device: "a@b@c" is no device; write NAME, NAME@NODE or LABEL=VALUE,...`,
 			"4: attachments[2].tcp: 127.0.0.1:1 is also where attachments[1] is; remove one",
 			`5: attachments[3].tcp: parse TCP address "x": write IP:PORT such as 127.0.0.1:6639`,
 			`6: attachments[4].pty.link: "a" must be an absolute path such as /run/serialspan/zwave`,
 			"8: attachments[6].pty.link: /a is also where attachments[5] is; remove one",
 			"9: attachments[7]: write one of pty: {link: PATH}, tcp: ADDRESS and rfc2217: ADDRESS",
 		}},
+		{"labels", "attachments: [{device: 'zone=a,kind=zwave', tcp: '127.0.0.1:1'}, {device: 'zone=a,', tcp: '127.0.0.1:2'}]", []string{`1: attachments[1].device: "zone=a," is no device; write NAME, NAME@NODE or LABEL=VALUE,...`}},
 		{"mode", "attachments: [{device: a, pty: {link: /a, mode: 0999}}]", []string{`1: attachments[0].pty.mode: parse file mode "0999": write octal permissions such as "0660"`}},
 		{"empty", "node: {state_dir: '', name: ''}", []string{
 			"1: node.name: \"\" is no name; write 1 to 63 letters, digits, '.', '_' or '-'",
@@ -304,7 +305,7 @@ func TestEnvironmentRefused(t *testing.T) {
 	want := []string{
 		`1: node.nam: unknown key; did you mean "name"?`,
 		`environment SERIALSPAN_ATTACHMENTS:1: attachments[0].devise: unknown key; did you mean "device"?`,
-		`environment SERIALSPAN_ATTACHMENTS:1: attachments[0].device: "" is no device; write NAME or NAME@NODE`,
+		`environment SERIALSPAN_ATTACHMENTS:1: attachments[0].device: "" is no device; write NAME, NAME@NODE or LABEL=VALUE,...`,
 		`environment SERIALSPAN_ATTACHMENTS:1: attachments[0]: write one of pty: {link: PATH}, tcp: ADDRESS and rfc2217: ADDRESS`,
 		`environment SERIALSPAN_DEVICES_RULES: devices.rules: not valid YAML; write it in one line: [ … ] or { … }`,
 		`environment SERIALSPAN_LOG_LEVEL: log.level: "loud" is not supported; write debug or info or warn or error`,

@@ -32,6 +32,8 @@ func (e *NotFoundError) Error() string {
 	var b strings.Builder
 	if e.Node != "" {
 		fmt.Fprintf(&b, "no node named %q", e.Node)
+	} else if isLabels(e.Query) {
+		fmt.Fprintf(&b, "no device with the labels %q", e.Query)
 	} else {
 		fmt.Fprintf(&b, "no device named %q", e.Query)
 	}
@@ -68,8 +70,8 @@ func (e *AwayError) Error() string {
 // Unwrap returns ErrAway.
 func (e *AwayError) Unwrap() error { return ErrAway }
 
-// AmbiguousError says that several nodes answer to the node name of the query.
-// It is ErrAmbiguous.
+// AmbiguousError says that several nodes answer to the node name of the query, or
+// that several devices have its labels. It is ErrAmbiguous.
 type AmbiguousError struct {
 	Query string
 	// Candidates are queries of which each finds one of the devices.
@@ -77,7 +79,11 @@ type AmbiguousError struct {
 }
 
 func (e *AmbiguousError) Error() string {
-	return fmt.Sprintf("device %q is ambiguous: several nodes have that name; use one of %s", e.Query, strings.Join(e.Candidates, ", "))
+	why := "several nodes have that name"
+	if isLabels(e.Query) {
+		why = "several devices have these labels"
+	}
+	return fmt.Sprintf("device %q is ambiguous: %s; use one of %s", e.Query, why, strings.Join(e.Candidates, ", "))
 }
 
 // Unwrap returns ErrAmbiguous.
@@ -92,13 +98,18 @@ func nodeText(name string, id identity.NodeID) string {
 
 // Resolve finds a device by "name", which goes to the device that has the name
 // now, or by "name@node", where node is a member's name, its NodeID, or at
-// least the first 8 characters of that. The device may be in use or at fault;
-// the caller decides by its state. Errors are NotFoundError, AwayError and
+// least the first 8 characters of that, or by labels, "zone=garage,kind=zwave":
+// the one device that has them all, where kind is the device's kind. Labels
+// choose, they do not authorise: every owner gives its devices what it likes.
+// The device may be in use or at fault; the caller decides by its state. Errors are NotFoundError, AwayError and
 // AmbiguousError.
 func (r *Registry) Resolve(now time.Duration, query string) (Status, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	name, node, at := strings.Cut(strings.TrimSpace(query), "@")
+	if isLabels(query) {
+		return r.resolveLabels(now, query)
+	}
 	if at {
 		return r.resolveAt(now, query, name, node)
 	}

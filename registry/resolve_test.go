@@ -134,3 +134,35 @@ func TestDevicesAreOrdered(t *testing.T) {
 		t.Errorf("devices\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+func TestResolveByLabels(t *testing.T) {
+	me, garage, cloud := node(t, 5), node(t, 0), node(t, 2) // cloud is dead
+	zone := func(name, kind, zone string, state registry.State) registry.Device {
+		return registry.Device{Name: name, Kind: kind, Labels: map[string]string{"zone": zone}, State: state}
+	}
+	deliver(t, 0, publish(t, garage, 0, zone("a", "zwave", "garage", 0), zone("b", "zigbee", "garage", registry.StateInUse),
+		zone("c", "zwave", "shed", 0), zone("d", "meter", "shed", registry.StateAway)), me)
+	deliver(t, 0, publish(t, cloud, 0, zone("e", "zwave", "garage", 0), zone("f", "modem", "attic", 0)), me)
+	m := members(2)
+	delete(m, ident(5).ID())
+	me.SetMembers(m)
+	for _, row := range []struct {
+		query, want string
+		is          error
+		text        string
+	}{
+		{"zone=garage,kind=zwave", "a", nil, ""}, // the other's owner is dead
+		{" kind=zigbee , zone=garage ", "b", nil, ""},
+		{"kind=zigbee", "b", nil, ""},
+		{"zone=garage", "", registry.ErrAmbiguous, `several devices have these labels; use one of a, b, e@` + ident(2).ID().String()},
+		{"zone=cellar", "", registry.ErrNotFound, `no device with the labels "zone=cellar"`},
+		{"colour=", "", registry.ErrNotFound, `no device with the labels "colour="`},
+		{"kind=meter,zone=shed", "", registry.ErrAway, "is unplugged from node"},
+		{"kind=modem", "", registry.ErrAway, "its node cloud"},
+	} {
+		got, err := me.Resolve(0, row.query)
+		if row.is == nil && (err != nil || got.Device.Name != row.want) || row.is != nil && (!errors.Is(err, row.is) || !strings.Contains(err.Error(), row.text)) {
+			t.Errorf("%q: %q, %v", row.query, got.Device.Name, err)
+		}
+	}
+}

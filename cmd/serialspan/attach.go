@@ -14,7 +14,7 @@ func (a *app) attachCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "attach NAME[@NODE] (--pty PATH | --tcp IP:PORT | --rfc2217 IP:PORT)",
 		Short: "Open a device on this machine as a PTY or a network port",
-		Args:  oneArg("NAME or NAME@NODE"),
+		Args:  oneArg("NAME, NAME@NODE or LABEL=VALUE,..."),
 	}
 	flags := c.Flags()
 	pty := flags.String("pty", "", "make a PTY and a link to it at `path`")

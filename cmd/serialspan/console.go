@@ -26,7 +26,7 @@ func (a *app) consoleCommand() *cobra.Command {
 		Long: "console connects this terminal to a device. These keys are its own, as those of picocom:\n\n" + consoleHelp +
 			"\nWith input from a pipe every byte is sent, and after its end the console stays open until\n" +
 			"nothing has been received for the --linger time.",
-		Args: oneArg("NAME or NAME@NODE"),
+		Args: oneArg("NAME, NAME@NODE or LABEL=VALUE,..."),
 	}
 	take := c.Flags().Bool("take", false, "take the device from whoever uses it now")
 	echo := c.Flags().Bool("echo", false, "show what you type, for devices that do not echo")

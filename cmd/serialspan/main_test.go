@@ -182,7 +182,7 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"frobnicate"}, 2, `unknown command "frobnicate"`},
 		{[]string{"status", "extra"}, 2, "unknown command"},
 		{[]string{"status", "--frob"}, 2, "unknown flag: --frob"},
-		{[]string{"resolve"}, 2, "NAME or NAME@NODE"},
+		{[]string{"resolve"}, 2, "NAME, NAME@NODE or LABEL=VALUE"},
 		{[]string{"attach", "a"}, 2, "write one of --pty PATH, --tcp IP:PORT and --rfc2217 IP:PORT"},
 		{[]string{"attach", "a", "--pty", "/a", "--tcp", "127.0.0.1:1"}, 2, "write one of --pty PATH, --tcp IP:PORT and --rfc2217 IP:PORT"},
 		{[]string{"attach", "a", "--tcp", "127.0.0.1:1", "--mode", "0660"}, 2, "--mode and --group go with --pty"},

@@ -24,7 +24,7 @@ func (a *app) monitorCommand() *cobra.Command {
 		Long: "monitor prints what a device sends (<) and gets (>), with the seconds since the monitor began on the clock of\n" +
 			"the device's node, and between that changes of line settings and modem lines, gaps and who uses the device.\n" +
 			"It changes nothing and delays nobody; what it does not take in time is a gap. Ctrl-C ends it.",
-		Args: oneArg("NAME or NAME@NODE"),
+		Args: oneArg("NAME, NAME@NODE or LABEL=VALUE,..."),
 	}
 	hex := c.Flags().Bool("hex", false, "print bytes in hexadecimal and as text")
 	file := c.Flags().String("capture", "", "also write a new pcap `file`, for Wireshark")

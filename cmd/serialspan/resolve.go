@@ -13,7 +13,7 @@ func (a *app) resolveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "resolve NAME[@NODE]",
 		Short: "Say which device a name means now, and where it is",
-		Args:  oneArg("NAME or NAME@NODE"),
+		Args:  oneArg("NAME, NAME@NODE or LABEL=VALUE,..."),
 	}
 	asJSON := jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {

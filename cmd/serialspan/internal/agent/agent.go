@@ -34,7 +34,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/serialspan/serialspan/bridge"
-	"github.com/serialspan/serialspan/bridge/profile"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/control"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/registrysync"
 	"github.com/serialspan/serialspan/configs"
@@ -92,7 +91,6 @@ type Agent struct {
 	publisher *bridge.Publisher
 	attacher  *bridge.Attacher
 	claims    *claims
-	profiles  []profile.Profile // those that come along, and one's own
 	wanted    *wantedSet
 	settings  settings
 	changes   changes
@@ -117,7 +115,7 @@ func New(options Options) (agent *Agent, err error) {
 			a.close()
 		}
 	}()
-	if err := a.readRules(); err != nil {
+	if err := a.readPolicy(); err != nil {
 		return nil, err
 	}
 	if err := a.openMesh(); err != nil {

@@ -12,14 +12,10 @@ import (
 	"github.com/serialspan/serialspan/registry"
 )
 
-// readRules takes over what the configuration says of devices.
-func (a *Agent) readRules() (err error) {
-	config := a.options.Config
-	if a.profiles, err = loadProfiles(config); err != nil {
-		return err
-	}
-	a.settings.config = config
-	a.settings.rules, err = bridgeRules(config, a.profiles)
+// readPolicy takes over what the configuration says of devices.
+func (a *Agent) readPolicy() (err error) {
+	a.settings.config = a.options.Config
+	a.settings.policy, err = bridgePolicy(a.options.Config)
 	return err
 }
 
@@ -27,12 +23,11 @@ func (a *Agent) readRules() (err error) {
 func (a *Agent) openBridge() {
 	config := &a.options.Config
 	a.publisher = bridge.NewPublisher(bridge.PublisherConfig{
-		NodeName: config.Node.Name,
-		Rules:    a.settings.rules,
-		Publish: map[string]bridge.Publish{
-			"known": bridge.PublishKnown, "all": bridge.PublishAll, "listed": bridge.PublishListed,
-		}[config.Devices.Publish],
-		Profiles:  a.profiles,
+		NodeName:  config.Node.Name,
+		Rules:     a.settings.policy.Rules,
+		Publish:   a.settings.policy.Publish,
+		Profiles:  a.settings.policy.Profiles,
+		Labels:    a.settings.policy.Labels,
 		Discover:  a.options.Ports.Discover,
 		Exists:    a.options.Ports.Exists,
 		Open:      a.options.Ports.Open,

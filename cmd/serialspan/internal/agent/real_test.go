@@ -27,6 +27,8 @@ type real struct {
 	log  *logBuffer
 	ctl  *client.Client
 	stop func()
+
+	ttys []bridge.Candidate // that discovery finds; not changed after start
 }
 
 // logBuffer collects what agents log.
@@ -93,7 +95,7 @@ func (r *real) make(machine string) error {
 		Config: config, MachineID: machine,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 		Reload: func() (configs.Config, error) { return configs.Load(r.file) },
-		Ports:  agent.Ports{Discover: func() ([]bridge.Candidate, error) { return nil, nil }},
+		Ports:  agent.Ports{Discover: func() ([]bridge.Candidate, error) { return r.ttys, nil }},
 	})
 	return err
 }

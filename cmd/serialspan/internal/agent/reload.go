@@ -23,13 +23,13 @@ const (
 )
 
 // liveKeys take effect without a restart.
-var liveKeys = []string{"node.labels", "cluster.nodes", "devices.rules", "attachments"}
+var liveKeys = []string{"node.labels", "cluster.nodes", "devices.publish", "devices.profiles_dir", "devices.rules", "attachments"}
 
 // settings are the configuration in force and what is to be said of the file.
 type settings struct {
 	mu      sync.Mutex
 	config  configs.Config // in force
-	rules   []bridge.Rule  // made of it
+	policy  bridge.Policy  // made of it and of devices.profiles_dir
 	wrong   error          // of the file as it is now; nil: it is in force
 	restart []string       // keys that want a restart
 }
@@ -130,7 +130,7 @@ func (a *Agent) reload() {
 		s.wrong = err
 		return
 	}
-	rules, err := bridgeRules(config, a.profiles)
+	policy, err := bridgePolicy(config)
 	if err == nil {
 		err = a.admission.set(config.Cluster)
 	}
@@ -144,6 +144,12 @@ func (a *Agent) reload() {
 	changes := s.config.Differences(config)
 	s.config = config
 	a.wanted.setFile(config.Attachments, config.Place) // also where only lines moved
+	if !reflect.DeepEqual(s.policy, policy) {
+		if s.policy = policy; len(changes) == 0 {
+			a.log.Info("profiles changed", "path", config.Devices.ProfilesDir)
+		}
+		a.publisher.Update(policy)
+	}
 	if len(changes) == 0 {
 		if mended {
 			a.log.Info("configuration is right again", "path", config.File)
@@ -155,10 +161,6 @@ func (a *Agent) reload() {
 		if err := level.UnmarshalText([]byte(config.Log.Level)); err == nil {
 			a.options.Level.Set(level)
 		}
-	}
-	if !reflect.DeepEqual(s.rules, rules) {
-		s.rules = rules
-		a.publisher.Update(rules)
 	}
 	s.restart = nil
 	for _, key := range a.options.Config.Differences(config) {

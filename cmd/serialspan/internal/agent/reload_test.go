@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/registry"
 )
 
 func (r *real) deviceNames() []string {
@@ -89,6 +91,65 @@ func TestReload(t *testing.T) {
 	}
 	r.write(base + "attachments: []\n")
 	r.until("nothing takes a restart any more", func() bool { return r.problem("restart the agent") == "" && len(r.attachments()) == 1 })
+}
+
+// TestReloadPolicy: what is published, labels and one's own profiles follow the
+// file; a session on a device that stays goes on.
+func TestReloadPolicy(t *testing.T) {
+	meter := `profiles: [{name: my-meter, title: Meter, match: [{vid: "ffff", pid: "0001"}], kind: KIND, sources: ["here"]}]`
+	text := strings.Replace(base, "name: garage,", "name: garage, labels: {zone: ZONE},", 1) + "devices: {publish: PUBLISH, profiles_dir: $DIR/profiles}\n"
+	r := newReal(t, "")
+	put := func(zone, publish, kind string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(r.dir, "profiles", "meter.yaml"), []byte(strings.Replace(meter, "KIND", kind, 1)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r.write(strings.NewReplacer("ZONE", zone, "PUBLISH", publish).Replace(text))
+	}
+	if err := os.Mkdir(filepath.Join(r.dir, "profiles"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	put("garage", "all", "meter")
+	r.ttys = []bridge.Candidate{
+		{Path: tty(t), Hardware: registry.Hardware{VID: "0658", PID: "0200", Port: "1-1"}},
+		{Path: tty(t), Hardware: registry.Hardware{VID: "ffff", PID: "0001", Port: "1-2"}},
+		{Path: tty(t), Hardware: registry.Hardware{VID: "ffff", PID: "0002", Port: "1-3"}},
+	}
+	r.start()
+	r.until("all are published", func() bool {
+		return slices.Equal(r.deviceNames(), []string{"garage-meter", "garage-serial", "garage-zwave"})
+	})
+	raw, err := r.ctl.OpenRaw(t.Context(), "zone=garage,kind=zwave", client.TakeNormal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	same := func() bool {
+		all := r.Sessions()
+		return len(all) > 0 && all[0].Resumed == 0 && all[0].Gaps == 0
+	}
+
+	put("shed", "known", "clock")
+	r.until("the device that nothing knows is withdrawn, and a profile is another", func() bool {
+		return slices.Equal(r.deviceNames(), []string{"garage-clock", "garage-zwave"})
+	})
+	r.until("the labels are others", func() bool {
+		d, err := r.Resolve("zone=shed,kind=zwave")
+		return err == nil && d.Device.Name == "garage-zwave"
+	})
+	if !same() {
+		t.Errorf("the session was disturbed: %+v", r.Sessions())
+	}
+	put("shed", "listed", "clock")
+	r.until("nothing is listed", func() bool { return len(r.deviceNames()) == 0 })
+	put("shed", "known", "clock")
+	r.until("they are back", func() bool { return len(r.deviceNames()) == 2 })
+	// Of a changed profile only the file's reader knows: the configuration is as before.
+	put("shed", "known", "meter")
+	r.until("the profile alone has changed", func() bool { return slices.Contains(r.deviceNames(), "garage-meter") })
+	if p := r.problem("restart the agent"); p != "" {
+		t.Error(p)
+	}
 }
 
 // TestReloadSwappedLink changes the file as Kubernetes does with a ConfigMap:

@@ -16,6 +16,25 @@ import (
 	"github.com/serialspan/serialspan/configs/profiles"
 )
 
+// bridgePolicy turns what the configuration says of devices into the bridge's
+// words. It reads devices.profiles_dir.
+func bridgePolicy(config configs.Config) (bridge.Policy, error) {
+	known, err := loadProfiles(config)
+	if err != nil {
+		return bridge.Policy{}, err
+	}
+	rules, err := bridgeRules(config, known)
+	if err != nil {
+		return bridge.Policy{}, err
+	}
+	return bridge.Policy{
+		Rules: rules, Profiles: known, Labels: config.Node.Labels,
+		Publish: map[string]bridge.Publish{
+			"known": bridge.PublishKnown, "all": bridge.PublishAll, "listed": bridge.PublishListed,
+		}[config.Devices.Publish],
+	}, nil
+}
+
 // bridgeRules turns the rules of the configuration into those of the bridge.
 func bridgeRules(config configs.Config, known []profile.Profile) ([]bridge.Rule, error) {
 	var all []bridge.Rule
@@ -43,7 +62,7 @@ func bridgeRule(config configs.Config, r configs.Rule, known []profile.Profile) 
 		Busy: map[string]bridge.Busy{
 			"kick": bridge.BusyKick, "refuse": bridge.BusyRefuse, "wait": bridge.BusyWait, "share": bridge.BusyShare,
 		}[r.Busy],
-		Hold: r.Hold, MaxStale: time.Duration(r.MaxStale), Labels: config.Node.Labels,
+		Hold: r.Hold, MaxStale: time.Duration(r.MaxStale),
 		RS485: bridge.RS485{
 			On: r.RS485.On, RTSOnSend: levels[r.RS485.RTSOnSend], RTSAfterSend: levels[r.RS485.RTSAfterSend],
 			BeforeSend: r.RS485.BeforeSend, AfterSend: r.RS485.AfterSend,
