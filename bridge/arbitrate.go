@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/capture"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -121,7 +122,8 @@ func (d *device) begin(open session.Open, peer identity.NodeID) *lease {
 		}
 	}
 	d.mu.Lock()
-	alone := len(d.leases) == 0
+	writers, readers := split(d.leases)
+	alone := len(writers) == 0 && (len(readers) == 0 || !l.readOnly)
 	l.link.setMaxStale(d.want.rule.MaxStale)
 	d.mu.Unlock()
 	if alone {
@@ -133,8 +135,8 @@ func (d *device) begin(open session.Open, peer identity.NodeID) *lease {
 	return l
 }
 
-// prepare makes the port ready for the first session on it: with the wanted
-// line settings, else with the device's own, which the session before may have
+// prepare makes the port ready for the first session that may write to it, or for
+// the first at all: with the wanted line settings, else with the device's own, which the session before may have
 // changed.
 func (d *device) prepare(wanted string, readOnly bool, log *slog.Logger) {
 	d.mu.Lock()
@@ -155,6 +157,7 @@ func (d *device) prepare(wanted string, readOnly bool, log *slog.Logger) {
 		if err := port.PurgeInput(); err != nil {
 			log.Warn("input not purged", "err", err)
 		}
+		d.tap(capture.Event{Kind: capture.Purge, Bits: session.PurgeReceive}) // to who read along before
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/internal/port"
@@ -59,19 +60,20 @@ type device struct {
 
 	mu      sync.Mutex
 	want    want
-	release context.CancelCauseFunc // makes run give the port back, while it is open
-	fault   string                  // why the port is not open; empty: it is, or was not tried
-	away    bool                    // fault means that nothing is there
-	opens   int                     // how often the port was opened
-	set     settings                // by the sessions; over the rule's
-	can     []string                // capabilities of the port, as it was last open
-	modem   line.ModemLines         // as last seen
-	modems  bool                    // modem is known
-	leases  []*lease                // in the order of their begin; replaced, never changed in place
-	changed chan struct{}           // closed and made anew when leases change
-	queue   []ticket                // of those who wait for the device
-	leaving bool                    // the hardware moved to another owner
-	closed  bool                    // run is over
+	release context.CancelCauseFunc  // makes run give the port back, while it is open
+	fault   string                   // why the port is not open; empty: it is, or was not tried
+	away    bool                     // fault means that nothing is there
+	opens   int                      // how often the port was opened
+	set     settings                 // by the sessions; over the rule's
+	can     []string                 // capabilities of the port, as it was last open
+	modem   line.ModemLines          // as last seen
+	modems  bool                     // modem is known
+	leases  []*lease                 // in the order of their begin; replaced, never changed in place
+	users   atomic.Pointer[[]*lease] // leases, for the reader of the port, who may not wait for mu
+	changed chan struct{}            // closed and made anew when leases change
+	queue   []ticket                 // of those who wait for the device
+	leaving bool                     // the hardware moved to another owner
+	closed  bool                     // run is over
 }
 
 // settings are what a port shall have beyond what its rule says. Zero fields
@@ -82,11 +84,13 @@ type settings struct {
 }
 
 func newDevice(p *Publisher, w want, cancel context.CancelFunc) *device {
-	return &device{
+	d := &device{
 		publisher: p, log: p.log.With("device", w.name), name: w.name, cancel: cancel,
 		poke: make(chan struct{}, 1), gate: make(chan struct{}, 1), reading: make(chan struct{}, 1), signalling: make(chan struct{}, 1), driven: make(chan struct{}, 1),
 		slot: newSlot(), want: w, changed: make(chan struct{}),
 	}
+	d.users.Store(new([]*lease))
+	return d
 }
 
 // update takes over a changed rule or place of the hardware. A port that is
@@ -231,8 +235,15 @@ func (d *device) opened(ctx context.Context, wanted PortSpec, port Port, release
 	return true
 }
 
-// pump reads the port until it fails. What arrives while nobody uses the
-// device is dropped.
+// takingReader is a Port whose Read can tell when it takes bytes from the driver:
+// taking is called right before. It must not wait for a lock.
+type takingReader interface {
+	ReadTaking(p []byte, taking func()) (int, error)
+}
+
+// pump reads the port until it fails. What arrives while nobody uses the device
+// is dropped: bytes are for those who had it when they were taken from the
+// driver, not for who came while they were on their way here.
 func (d *device) pump(ctx context.Context, port Port) error {
 	select {
 	case d.reading <- struct{}{}:
@@ -241,11 +252,21 @@ func (d *device) pump(ctx context.Context, port Port) error {
 		return context.Cause(ctx)
 	}
 	d.tellReopened()
+	var users []*lease
+	taking := func() { users = *d.users.Load() }
+	read := func(p []byte) (int, error) {
+		n, err := port.Read(p)
+		taking()
+		return n, err
+	}
+	if r, ok := port.(takingReader); ok {
+		read = func(p []byte) (int, error) { return r.ReadTaking(p, taking) }
+	}
 	buf := make([]byte, readBuffer)
 	for {
-		n, err := port.Read(buf)
+		n, err := read(buf)
 		if n > 0 {
-			d.hand(buf[:n])
+			d.hand(buf[:n], users)
 		}
 		if err != nil {
 			return err

@@ -220,18 +220,49 @@ type memPort struct {
 	line  line.Settings
 	lines []line.Settings // all that were set
 	pins  memPins
+	taken chan struct{} // see slow
+	letGo chan struct{}
 }
 
 func newMemPort() *memPort {
 	return &memPort{fromDevice: newQueue(4096), toDevice: newQueue(4096), line: line.Default()}
 }
 
-func (p *memPort) Read(b []byte) (int, error)     { return p.fromDevice.read(b) }
+func (p *memPort) Read(b []byte) (int, error)     { return p.ReadTaking(b, func() {}) }
 func (p *memPort) Write(b []byte) (int, error)    { return p.toDevice.write(b) }
 func (p *memPort) TryWrite(b []byte) (int, error) { return p.toDevice.tryWrite(b) }
 func (p *memPort) PurgeInput() error              { p.fromDevice.clear(); return nil }
 func (p *memPort) PurgeOutput() error             { p.toDevice.clear(); return nil }
 func (p *memPort) Drain(context.Context) error    { return nil }
+
+// ReadTaking also keeps what it took until it is let go, if slow was called.
+func (p *memPort) ReadTaking(b []byte, taking func()) (int, error) {
+	q := p.fromDevice
+	q.mu.Lock()
+	for len(q.buf) == 0 && q.err == nil {
+		q.changed.Wait()
+	}
+	taking()
+	q.mu.Unlock()
+	n, err := q.read(b)
+	p.mu.Lock()
+	taken, letGo := p.taken, p.letGo
+	p.mu.Unlock()
+	if n > 0 && taken != nil {
+		taken <- struct{}{}
+		<-letGo
+	}
+	return n, err
+}
+
+// slow makes reads keep what they took: taken tells of one, and it returns when
+// letGo is closed.
+func (p *memPort) slow() (taken <-chan struct{}, letGo chan<- struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.taken, p.letGo = make(chan struct{}, 10), make(chan struct{})
+	return p.taken, p.letGo
+}
 
 func (p *memPort) SetWriteDeadline(t time.Time) error {
 	p.toDevice.setDeadline(&p.toDevice.writeUntil, t)

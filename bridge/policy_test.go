@@ -343,6 +343,66 @@ func TestNothingFromBefore(t *testing.T) {
 
 // TestServeRefusesJunk: whoever does not keep to the protocol is told so, and
 // nothing of it reaches a device.
+// TestNothingTakenBefore: what the reader of the port has taken from the driver and
+// not yet handed on when a session begins is not for that session; one that had
+// the device then gets it.
+func TestNothingTakenBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{}, zwave)
+		defer w.close()
+		port := w.port(zwave.Path)
+		watcher, err := w.tryOwner(identity.NodeID{3}, session.Open{Device: "garage-zwave", ReadOnly: true, Kind: "pty"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken, letGo := port.slow()
+		if _, err := port.fromDevice.write([]byte("stale ")); err != nil {
+			t.Fatal(err)
+		}
+		<-taken
+		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+		if _, err := port.fromDevice.write([]byte("fresh")); err != nil {
+			t.Fatal(err)
+		}
+		close(letGo)
+		have, err := readExactly(r, 5)
+		if err != nil || string(have) != "fresh" {
+			t.Errorf("the new session got %q, %v", have, err)
+		}
+		synctest.Wait()
+		if have := watcher.got(); have != "stale fresh" {
+			t.Errorf("who read along before got %q", have)
+		}
+		_ = r.Close()
+		watcher.close()
+	})
+}
+
+// TestWriterAfterReader: who reads along does not keep the first writer from
+// its line settings.
+func TestWriterAfterReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{}, zwave)
+		defer w.close()
+		synctest.Wait()
+		watcher, err := w.tryOwner(identity.NodeID{3}, session.Open{Device: "garage-zwave", ReadOnly: true, Kind: "monitor"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		writer := w.dialOwner(session.Open{Device: "garage-zwave", Take: session.TakeNormal, Line: "9600e71"})
+		if have := w.port(zwave.Path).Line().String(); have != "9600e71" || writer.accept.Line != have {
+			t.Errorf("the port has %s, ACCEPT says %s", have, writer.accept.Line)
+		}
+		second := w.dialOwner(session.Open{Device: "garage-zwave", Take: session.TakeForce})
+		if have := second.accept.Line; have != "115200n81" {
+			t.Errorf("who took it began with %s", have)
+		}
+		watcher.close()
+		writer.close()
+		second.close()
+	})
+}
+
 func TestServeRefusesJunk(t *testing.T) {
 	open, err := session.AppendOpen(nil, session.Open{
 		Protocol: session.Protocol, Device: "garage-zwave", ID: session.ID{1}, Take: session.TakeNormal, Window: 1000,

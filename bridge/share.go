@@ -20,13 +20,13 @@ func split(leases []*lease) (writers, readers []*lease) {
 	return writers, readers
 }
 
-// hand gives what the device sent to all who use it. The only writer of a
+// hand gives what the device sent to leases, those who used it then. The only writer of a
 // device that is not shared makes the device wait when it does not read: back
 // pressure before loss. Any other that does not read makes nobody wait; what
 // does not fit into its window is a counted gap for it.
-func (d *device) hand(p []byte) {
+func (d *device) hand(p []byte, leases []*lease) {
 	d.mu.Lock()
-	leases, shared := d.leases, d.want.rule.Busy == BusyShare
+	shared := d.want.rule.Busy == BusyShare
 	d.mu.Unlock()
 	for _, l := range leases {
 		if l.isMonitor() {
@@ -125,8 +125,7 @@ func (d *device) join(l *lease) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l.opens = d.opens
-	d.leases = append(slices.Clone(d.leases), l)
-	d.wakeLocked()
+	d.setLeasesLocked(append(slices.Clone(d.leases), l))
 }
 
 // part removes l from those who use the device, or the first if l is nil, and
@@ -139,17 +138,19 @@ func (d *device) part(l *lease) *lease {
 		return nil
 	}
 	l = d.leases[at]
-	d.leases = slices.Delete(slices.Clone(d.leases), at, at+1)
 	if l.over != nil {
 		close(l.over)
 		l.over = nil
 	}
-	d.wakeLocked()
+	d.setLeasesLocked(slices.Delete(slices.Clone(d.leases), at, at+1))
 	return l
 }
 
-// wakeLocked wakes who waits for leases to come or go. mu is held.
-func (d *device) wakeLocked() {
+// setLeasesLocked replaces the leases and wakes who waits for some to come or go.
+// mu is held.
+func (d *device) setLeasesLocked(leases []*lease) {
+	d.leases = leases
+	d.users.Store(&leases)
 	close(d.changed)
 	d.changed = make(chan struct{})
 }

@@ -148,3 +148,25 @@ func TestSetBreakAndQueued(t *testing.T) {
 		t.Errorf("queued of a closed port: %v", err)
 	}
 }
+
+// TestReadTaking: taking is called before bytes leave the driver: they come from
+// it here.
+func TestReadTaking(t *testing.T) {
+	device, path := stick(t)
+	p := open(t, port.Config{Path: path})
+	buf := make([]byte, 100)
+	for range 2 {
+		asked := 0
+		n, err := p.ReadTaking(buf, func() {
+			if asked++; asked > 1 {
+				return
+			}
+			if _, err := device.Write([]byte("hello")); err != nil {
+				t.Error(err)
+			}
+		})
+		if n != 5 || err != nil {
+			t.Errorf("read %d bytes, %v", n, err)
+		}
+	}
+}

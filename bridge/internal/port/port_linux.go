@@ -55,10 +55,11 @@ type Port struct {
 	tryOnce  func(fd uintptr)
 
 	// Owned by the goroutine that calls Read, for the same reason.
-	readBytes []byte
-	readN     int
-	readErr   error
-	readPark  func(fd uintptr) bool
+	readBytes  []byte
+	readTaking func()
+	readN      int
+	readErr    error
+	readPark   func(fd uintptr) bool
 }
 
 // Open opens a tty for us alone, raw, with the wanted settings. It does not
@@ -183,14 +184,21 @@ func (p *Port) Path() string { return p.path }
 
 // Read waits for bytes from the device. It is unblocked by Close (ErrClosed)
 // and by the loss of the device (ErrGone); it never returns io.EOF.
-func (p *Port) Read(b []byte) (int, error) {
+func (p *Port) Read(b []byte) (int, error) { return p.ReadTaking(b, nil) }
+
+// ReadTaking is Read that calls taking, if that is not nil, right before each
+// system call that may take bytes from the driver: what it finds stood before
+// the first of the bytes was taken. Read alone cannot tell whether bytes were
+// taken before or after, say, a PurgeInput. taking must not block, nor wait for
+// any lock: Close waits for it.
+func (p *Port) ReadTaking(b []byte, taking func()) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
 	for {
-		p.readBytes = b
+		p.readBytes, p.readTaking = b, taking
 		err := p.file.Read(p.readPark)
-		p.readBytes = nil
+		p.readBytes, p.readTaking = nil, nil
 		switch {
 		case err != nil:
 			return 0, p.failed("read", err)
@@ -206,6 +214,9 @@ func (p *Port) Read(b []byte) (int, error) {
 
 // readAttempt is one try of Read; false parks it until the device has sent.
 func (p *Port) readAttempt(fd uintptr) bool {
+	if p.readTaking != nil {
+		p.readTaking()
+	}
 	p.readN, p.readErr = rawio.Read(fd, p.readBytes)
 	return p.readErr != unix.EAGAIN
 }
