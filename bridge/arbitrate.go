@@ -136,8 +136,8 @@ func (d *device) begin(open session.Open, peer identity.NodeID) *lease {
 }
 
 // prepare makes the port ready for the first session that may write to it, or for
-// the first at all: with the wanted line settings, else with the device's own, which the session before may have
-// changed.
+// the first at all: with the wanted line settings, else with the device's own, and
+// with DTR and RTS as at an open: the session before may have changed all of them.
 func (d *device) prepare(wanted string, readOnly bool, log *slog.Logger) {
 	d.mu.Lock()
 	settings := d.want.spec().Line
@@ -152,6 +152,9 @@ func (d *device) prepare(wanted string, readOnly bool, log *slog.Logger) {
 		if err := d.setLine(settings); err != nil {
 			log.Warn("line settings not applied", "line", settings, "err", err)
 		}
+	}
+	if !readOnly {
+		d.restore(log)
 	}
 	if port := d.slot.current(); port != nil {
 		if err := port.PurgeInput(); err != nil {

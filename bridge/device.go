@@ -60,20 +60,21 @@ type device struct {
 
 	mu      sync.Mutex
 	want    want
-	release context.CancelCauseFunc  // makes run give the port back, while it is open
-	fault   string                   // why the port is not open; empty: it is, or was not tried
-	away    bool                     // fault means that nothing is there
-	opens   int                      // how often the port was opened
-	set     settings                 // by the sessions; over the rule's
-	can     []string                 // capabilities of the port, as it was last open
-	modem   line.ModemLines          // as last seen
-	modems  bool                     // modem is known
-	leases  []*lease                 // in the order of their begin; replaced, never changed in place
-	users   atomic.Pointer[[]*lease] // leases, for the reader of the port, who may not wait for mu
-	changed chan struct{}            // closed and made anew when leases change
-	queue   []ticket                 // of those who wait for the device
-	leaving bool                     // the hardware moved to another owner
-	closed  bool                     // run is over
+	release context.CancelCauseFunc       // makes run give the port back, while it is open
+	fault   string                        // why the port is not open; empty: it is, or was not tried
+	away    bool                          // fault means that nothing is there
+	opens   int                           // how often the port was opened
+	set     settings                      // by the sessions; over the rule's
+	kept    struct{ dtr, rts line.Drive } // by people; for every session
+	can     []string                      // capabilities of the port, as it was last open
+	modem   line.ModemLines               // as last seen
+	modems  bool                          // modem is known
+	leases  []*lease                      // in the order of their begin; replaced, never changed in place
+	users   atomic.Pointer[[]*lease]      // leases, for the reader of the port, who may not wait for mu
+	changed chan struct{}                 // closed and made anew when leases change
+	queue   []ticket                      // of those who wait for the device
+	leaving bool                          // the hardware moved to another owner
+	closed  bool                          // run is over
 }
 
 // settings are what a port shall have beyond what its rule says. Zero fields

@@ -73,7 +73,8 @@ func capabilities(drives bool, known profile.Profile) []string {
 
 // Signal runs steps on the port of one of this node's devices, whether or not
 // somebody uses it: outputs change and the waits pass here, where the timing
-// holds. The last state of DTR and RTS also holds for the port after a replug.
+// holds. The last state of DTR and RTS also holds for the port after a replug and
+// at the begin of later sessions.
 // It blocks for the sum of the waits; ctx ends it early, and then a break ends
 // too. It does not check who asks. Errors wrap session.CodeNotFound,
 // session.CodeGone, ErrNoSignals or profile.ErrProfile.
@@ -171,7 +172,7 @@ func (d *device) signal(ctx context.Context, steps []profile.Step, by *lease) er
 	to, ok := open.(signaller)
 	switch {
 	case open == nil:
-		d.remember(steps)
+		d.remember(steps, by)
 		return session.CodeGone
 	case !ok:
 		return ErrNoSignals
@@ -195,7 +196,7 @@ func (d *device) signal(ctx context.Context, steps []profile.Step, by *lease) er
 		err = errors.Join(err, open.SetLine(before))
 	}
 	if err == nil {
-		d.remember(steps)
+		d.remember(steps, by)
 	}
 	signal(d.driven)
 	return sealed(err)
@@ -246,18 +247,4 @@ func outputs(s profile.Step) (mask, on line.ModemLines) {
 		}
 	}
 	return mask, on
-}
-
-// remember keeps the last state of the outputs for the next port.
-func (d *device) remember(steps []profile.Step) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, s := range steps {
-		if s.DTR != line.DriveUnchanged {
-			d.set.dtr = s.DTR
-		}
-		if s.RTS != line.DriveUnchanged {
-			d.set.rts = s.RTS
-		}
-	}
 }

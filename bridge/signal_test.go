@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,6 +136,60 @@ func TestSignalsOfSession(t *testing.T) {
 			t.Errorf("a break outlives its session: %q", have)
 		}
 	})
+}
+
+// TestOutputsAtBegin: what one session did to DTR and RTS, as the drop at the close
+// of a PTY with HUPCL, the next does not find.
+func TestOutputsAtBegin(t *testing.T) {
+	both := uint64(line.ModemOutputs)
+	for _, test := range []struct {
+		name string
+		rule bridge.Rule
+		told []profile.Step // by a person, before
+		did  session.Control
+		want []string
+	}{
+		{"dropped, the rule says nothing", bridge.Rule{}, nil, session.Control{Mask: both}, []string{"none", "dtr+rts"}},
+		{"dropped, the rule wants one off", bridge.Rule{DTR: line.DriveOff}, nil, session.Control{Mask: both}, []string{"none", "rts"}},
+		{"dropped, the rule wants one on and one off", bridge.Rule{DTR: line.DriveOn, RTS: line.DriveOff}, nil, session.Control{Mask: both}, []string{"none", "dtr"}},
+		{"raised, the rule wants both off", bridge.Rule{DTR: line.DriveOff, RTS: line.DriveOff}, nil, session.Control{Mask: both, Bits: both}, []string{"dtr+rts", "none"}},
+		{"one dropped, the other is left alone", bridge.Rule{}, nil, session.Control{Mask: uint64(line.RTS)}, []string{"none", "rts"}},
+		{"nothing done", bridge.Rule{DTR: line.DriveOff}, nil, session.Control{}, nil},
+		{"a person set one", bridge.Rule{}, []profile.Step{{RTS: line.DriveOff}}, session.Control{Mask: both}, []string{"none", "none", "dtr"}},
+		{"a person set it, nothing done", bridge.Rule{}, []profile.Step{{RTS: line.DriveOff}}, session.Control{}, []string{"none"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				test.rule.Match, test.rule.Name = bridge.Match{VID: "303a"}, "lab"
+				w := newWorld(t, bridge.PublisherConfig{Rules: []bridge.Rule{test.rule}}, pinned)
+				defer w.close()
+				port := w.port(pinned.Path)
+				if test.told != nil {
+					if err := w.publisher.Signal(w.ctx, "lab", test.told); err != nil {
+						t.Fatal(err)
+					}
+				}
+				open := session.Open{Device: "lab", Take: session.TakeNormal}
+				first := w.dialOwner(open)
+				if test.did.Mask != 0 {
+					test.did.Kind = session.KindModem
+					first.control(test.did)
+				}
+				synctest.Wait()
+				first.close()
+				synctest.Wait()
+				second := w.dialOwner(open)
+				var have []string
+				for _, h := range port.happened() {
+					have = append(have, strings.TrimPrefix(h, "0s "))
+				}
+				if !slices.Equal(have, test.want) {
+					t.Errorf("the device saw %q, want %q", have, test.want)
+				}
+				second.close()
+			})
+		})
+	}
 }
 
 // TestProfiles: what a rule does not say, the profile says.
