@@ -22,9 +22,16 @@
 //  2. the library's open; it sets raw mode and TIOCEXCL
 //  3. what the library cannot do, by TCSETS2: HUPCL off, flow control, 1.5 stop
 //     bits, INPCK off, VMIN and VTIME
-//  4. DTR and RTS in one step: Linux raises both at every open, so not before
+//  4. DTR and RTS, once: Linux raises both at every open, so not before
 //  5. RS-485 mode, if wanted
 //  6. low latency: ASYNC_LOW_LATENCY, else the FTDI driver's timer in sysfs
+//
+// DTR and RTS change together, by one TIOCMSET, which the USB drivers pass on as
+// one control transfer. Where a board crosses the two lines to make reset and boot
+// pin of them (ESP boards; Sonoff's Dongle-P, where both alike means run), one
+// after the other would go through a state that is a reset: from both on, as
+// Linux leaves them, to both off there is no order without one. A board that
+// wants an order has a reset recipe.
 //
 // The library clears its own descriptor's O_NONBLOCK and nothing reads from it,
 // so its unsafe way to end readers does not matter. Its Break sleeps through a

@@ -13,6 +13,7 @@ import (
 var (
 	Drives      = drives
 	WithOutputs = withOutputs
+	SetOutputs  = setOutputs
 	LinesOf     = linesOf
 	SettingsOf  = settingsOf
 )

@@ -10,18 +10,27 @@ import (
 )
 
 // SetModem sets the modem outputs in the mask (DTR, RTS) on or off, both in one
-// step: some boards make a reset of the order. Errors: ErrNoModemLines, ErrGone,
-// ErrClosed.
+// step; see the package comment. Errors: ErrNoModemLines, ErrGone, ErrClosed.
 func (p *Port) SetModem(mask, on line.ModemLines) error {
 	p.setMu.Lock()
 	defer p.setMu.Unlock()
 	return p.modem(func(fd int) error {
-		bits, err := unix.IoctlGetInt(fd, unix.TIOCMGET)
-		if err != nil {
-			return err
-		}
-		return unix.IoctlSetPointerInt(fd, unix.TIOCMSET, withOutputs(bits, mask, on))
+		return setOutputs(
+			func() (int, error) { return unix.IoctlGetInt(fd, unix.TIOCMGET) },
+			func(bits int) error { return unix.IoctlSetPointerInt(fd, unix.TIOCMSET, bits) },
+			mask, on,
+		)
 	})
+}
+
+// setOutputs sets the outputs in the mask by one call of set, and leaves the
+// others (OUT1, OUT2, LOOP) as get says they are.
+func setOutputs(get func() (int, error), set func(bits int) error, mask, on line.ModemLines) error {
+	bits, err := get()
+	if err != nil {
+		return err
+	}
+	return set(withOutputs(bits, mask, on))
 }
 
 // Modem returns the modem lines that are on. Errors: ErrNoModemLines, ErrGone,

@@ -51,6 +51,38 @@ func TestWithOutputs(t *testing.T) {
 	}
 }
 
+// TestOutputsAtOnce: no order of DTR and RTS shows between both on, as Linux leaves
+// them, and what is wanted.
+func TestOutputsAtOnce(t *testing.T) {
+	const others = 0x2000 | 0x4000 | unix.TIOCM_CTS // OUT1, OUT2: asm-generic/termios.h
+	const both = unix.TIOCM_DTR | unix.TIOCM_RTS
+	for _, dtr := range []line.Drive{line.DriveUnchanged, line.DriveOn, line.DriveOff} {
+		for _, rts := range []line.Drive{line.DriveUnchanged, line.DriveOn, line.DriveOff} {
+			bits, seen := others|both, []int{}
+			get := func() (int, error) { return bits, nil }
+			set := func(now int) error {
+				bits = now
+				seen = append(seen, now)
+				return nil
+			}
+			want := others
+			if dtr != line.DriveOff {
+				want |= unix.TIOCM_DTR
+			}
+			if rts != line.DriveOff {
+				want |= unix.TIOCM_RTS
+			}
+			mask, on := port.Drives(dtr, rts)
+			if err := port.SetOutputs(get, set, mask, on); err != nil || len(seen) != 1 || seen[0] != want {
+				t.Errorf("dtr %v, rts %v: set %#x, %v, want %#x once", dtr, rts, seen, err, want)
+			}
+		}
+	}
+	if err := port.SetOutputs(func() (int, error) { return 0, unix.ENOTTY }, nil, line.DTR, 0); err != unix.ENOTTY {
+		t.Errorf("a port without them: %v", err)
+	}
+}
+
 // A PTY keeps no framing; a real driver does.
 func TestSettingsOf(t *testing.T) {
 	for _, tt := range []struct {
