@@ -196,22 +196,23 @@ func (l *link) reason(conn net.Conn, err error) error {
 	return err
 }
 
-// send takes all of p from the local side, waiting for room as the peer
-// delivers, and writes it to the stream if there is one. Without a stream it
-// takes what fits into the window. It returns how much was taken: less than
+// send takes all of p from the local side, waiting for room for the whole of it
+// as the peer delivers, and writes it to the stream if there is one. Without a
+// stream it takes what fits into the window. It returns how much was taken: less than
 // all only with errLinkClosed.
 func (l *link) send(p []byte) (int, error) {
 	sent := 0
 	for sent < len(p) {
+		piece := p[sent:min(sent+session.MaxData, len(p))]
 		l.mu.Lock()
-		for l.end.Room() == 0 && !l.closed {
+		for !l.end.Fits(len(piece)) && !l.closed {
 			l.changed.Wait()
 		}
 		if l.closed {
 			l.mu.Unlock()
 			return sent, errLinkClosed
 		}
-		n := l.end.Write(l.now(), p[sent:])
+		n := l.end.Write(l.now(), piece)
 		l.stats.sent += uint64(n)
 		l.mu.Unlock()
 		sent += n

@@ -44,7 +44,9 @@ type outlet struct {
 	mu       sync.Mutex
 	bytes    []byte // queued; head were handed over already
 	head     int
-	pushed   uint64 // bytes ever queued
+	pushed   uint64   // bytes ever queued
+	ends     []uint64 // values of pushed at which the peer's writes end, ascending, not all
+	whole    bool     // what was taken last ended a write
 	controls []queuedControl
 	draining bool
 	stopped  bool
@@ -61,7 +63,7 @@ type queuedControl struct {
 	c      session.Control
 }
 
-// deliver hands over p, which it does not keep. It never blocks.
+// deliver hands over p, one frame, which it does not keep. It never blocks.
 func (o *outlet) deliver(p []byte) {
 	o.mu.Lock()
 	if o.stopped || o.failed {
@@ -129,7 +131,7 @@ func (o *outlet) purge(c session.Control) {
 func (o *outlet) discard() {
 	o.mu.Lock()
 	dropped := len(o.bytes) - o.head
-	o.bytes, o.head = o.bytes[:0], 0
+	o.bytes, o.head, o.ends = o.bytes[:0], 0, o.ends[:0]
 	o.pushed -= uint64(dropped)
 	for i := range o.controls {
 		o.controls[i].at = min(o.controls[i].at, o.pushed)
@@ -145,8 +147,19 @@ func (o *outlet) push(p []byte) {
 		o.bytes = o.bytes[:copy(o.bytes, o.bytes[o.head:])]
 		o.head = 0
 	}
+	start := o.pushed - uint64(len(o.bytes)-o.head)
 	o.bytes = append(o.bytes, p...)
 	o.pushed += uint64(len(p))
+	if i := len(o.ends) - 1; i >= 0 {
+		if i > 0 {
+			start = o.ends[i-1]
+		}
+		if o.pushed-start <= drainChunk { // small writes go together
+			o.ends[i] = o.pushed
+			return
+		}
+	}
+	o.ends = append(o.ends, o.pushed)
 }
 
 // drain starts the drainer if there is none. mu is held.
@@ -194,7 +207,7 @@ func (o *outlet) take(chunk []byte) (int, queuedControl, bool) {
 	waiting := len(o.bytes) - o.head
 	if o.stopped || o.failed || waiting == 0 && len(o.controls) == 0 {
 		o.draining = false
-		o.bytes, o.head, o.controls = nil, 0, nil
+		o.bytes, o.head, o.controls, o.ends = nil, 0, nil, nil
 		return 0, queuedControl{}, false
 	}
 	if len(o.controls) > 0 {
@@ -206,9 +219,25 @@ func (o *outlet) take(chunk []byte) (int, queuedControl, bool) {
 		}
 		waiting = min(waiting, until)
 	}
+	from := o.pushed - uint64(len(o.bytes)-o.head)
+	o.whole = false
+	most := from + uint64(min(waiting, len(chunk)))
+	for len(o.ends) > 0 && o.ends[0] <= most {
+		o.whole = true
+		waiting = int(o.ends[0] - from)
+		o.ends = o.ends[1:]
+	}
 	n := copy(chunk, o.bytes[o.head:o.head+waiting])
 	o.head += n
 	return n, queuedControl{}, true
+}
+
+// isWhole reports whether what was handed over ends where a write of the peer
+// does.
+func (o *outlet) isWhole() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.whole || len(o.bytes) == o.head
 }
 
 // stop drops what is queued and joins the drainer; nothing is written to the

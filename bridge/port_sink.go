@@ -38,8 +38,11 @@ func (s *portSink) Write(p []byte) (int, error) {
 	}
 	n, err := s.device.slot.write(s.lease, p, &s.until)
 	s.device.written(p[:n])
-	if s.lease.link.out.waiting() == 0 {
+	switch out := &s.lease.link.out; {
+	case out.waiting() == 0:
 		s.device.slot.leave(s.lease)
+	case out.isWhole():
+		s.device.slot.yield(s.lease)
 	}
 	return n, err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,6 +143,86 @@ func TestShareSlow(t *testing.T) {
 		}
 		slow.close()
 		fast.close()
+	})
+}
+
+// TestShareFair: of writers that always have more than a slow device takes, each
+// gets the same share and is held back by its own window; a short write of another
+// waits for a few writes and not for all; no write is cut by another's.
+func TestShareFair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const window, flooders = 16384, 3
+		config := busy(bridge.BusyShare)
+		config.Window = window
+		w := newWorld(t, config, zwave)
+		defer w.close()
+		var sent [flooders]atomic.Int64
+		for n := range flooders {
+			r := w.openRaw(w.consumer(byte(n+1), 0), "garage-zwave", bridge.TakeNormal)
+			defer r.Close()
+			w.running.Go(func() {
+				for i := 0; ; i++ {
+					text := fmt.Sprintf("<%d %s>", n, strings.Repeat(string(rune('a'+n)), 500+i*777%4000))
+					if _, err := r.Write([]byte(text)); err != nil {
+						return
+					}
+					sent[n].Add(int64(len(text)))
+				}
+			})
+		}
+		short := w.openRaw(w.consumer(9, 0), "garage-zwave", bridge.TakeNormal)
+		defer short.Close()
+		stalled := w.as(10) // takes nothing, and has written
+		stalled.mu.Lock()
+		stalled.deaf = true
+		stalled.mu.Unlock()
+		stalled.write([]byte("<s s>"))
+		port := w.port(zwave.Path)
+		var have []byte
+		drain := func(n int) {
+			buf := make([]byte, 1000)
+			for range n { // 10,000 bytes a second
+				time.Sleep(100 * time.Millisecond)
+				n, err := port.toDevice.read(buf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				have = append(have, buf[:n]...)
+			}
+		}
+		drain(200)
+		for range 5 {
+			if _, err := short.Write([]byte("<9 hello>")); err != nil {
+				t.Fatal(err)
+			}
+			before := strings.Count(string(have), "hello")
+			waited := 0
+			for ; strings.Count(string(have), "hello") == before && waited < 100; waited++ {
+				drain(1)
+			}
+			// The driver's 4 KiB and a write of each of the others.
+			if most := (4096 + flooders*8192) / 1000; waited > most {
+				t.Errorf("a short write waited for %d bytes of others", waited*1000)
+			}
+		}
+		var taken [flooders]int
+		for n := range flooders {
+			taken[n] = strings.Count(string(have), string(rune('a'+n)))
+			if ahead := int(sent[n].Load()) - taken[n]; ahead > 2*window+4096+2000 {
+				t.Errorf("writer %d is %d bytes ahead of the device", n, ahead)
+			}
+		}
+		if slices.Max(taken[:])-slices.Min(taken[:]) > 8192 {
+			t.Errorf("the device took %v", taken)
+		}
+		writes := strings.SplitAfter(string(have), ">")
+		for _, text := range writes[:len(writes)-1] {
+			if strings.LastIndex(text, "<") != 0 || strings.Trim(text[3:len(text)-1], text[3:4]) != "" && text != "<9 hello>" {
+				t.Errorf("a write was cut: %.20q of %d bytes", text, len(text))
+			}
+		}
+		port.unplug(errCut)
+		stalled.close()
 	})
 }
 

@@ -3,6 +3,7 @@ package bridge
 import (
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -23,14 +24,17 @@ type queuer interface {
 // driver took are gone from the session: should the port be lost, they may or
 // may not have reached the device, and are counted. They are not written again.
 //
-// Of several writers each has its turn until all that it has is written, so
-// that a write of one is not cut by another's.
+// Of several writers each has its turn until what it wrote at once is written, so
+// that a write of one is not cut by another's; then it is the turn of who has
+// waited longest. So one that always has more to write gets no more than a share,
+// and waits, like the device, by its session's window.
 type slot struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and made anew when port or turn change
 	port    Port          // nil: empty
 	lost    func()        // port does not take bytes any more
 	turn    *lease        // is in the middle of a write
+	line    []*lease      // wait for their turn, in the order of coming
 	writing Port          // of the one whose turn it is, while it blocks
 
 	written, settled uint64 // taken by port; of these, known to have left it
@@ -102,14 +106,41 @@ func (s *slot) isDead() bool {
 	return err != nil
 }
 
-// leave ends the turn of l.
+// leave ends the turn of l, and its waiting for one.
 func (s *slot) leave(l *lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	at := slices.Index(s.line, l)
+	if at >= 0 {
+		s.line = slices.Delete(s.line, at, at+1)
+	}
 	if s.turn == l {
+		s.turn = nil
+	} else if at < 0 {
+		return
+	}
+	s.wakeLocked()
+}
+
+// yield ends the turn of l if another waits for it.
+func (s *slot) yield(l *lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.turn == l && len(s.line) > 0 {
 		s.turn = nil
 		s.wakeLocked()
 	}
+}
+
+// isTurn reports whether l may write now. mu is held.
+func (s *slot) isTurn(l *lease) bool {
+	switch {
+	case s.port == nil || s.writing != nil:
+		return false
+	case s.turn != nil:
+		return s.turn == l
+	}
+	return len(s.line) == 0 || s.line[0] == l
 }
 
 // tryWrite hands over what the driver takes at once, nothing if it is not the
@@ -117,7 +148,7 @@ func (s *slot) leave(l *lease) {
 func (s *slot) tryWrite(l *lease, p []byte) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.port == nil || s.writing != nil || s.turn != nil && s.turn != l {
+	if !s.isTurn(l) {
 		return 0
 	}
 	n, err := s.port.TryWrite(p)
@@ -168,12 +199,18 @@ func (s *slot) write(l *lease, p []byte, until *expiry) (int, error) {
 }
 
 // begin returns the port if it is the turn of l, else nil and what is closed
-// when that may have changed.
+// when that may have changed; then l waits in line until leave.
 func (s *slot) begin(l *lease) (Port, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.port == nil || s.writing != nil || s.turn != nil && s.turn != l {
+	if !s.isTurn(l) {
+		if s.turn != l && !slices.Contains(s.line, l) {
+			s.line = append(s.line, l)
+		}
 		return nil, s.changed
+	}
+	if len(s.line) > 0 && s.line[0] == l {
+		s.line = slices.Delete(s.line, 0, 1)
 	}
 	s.turn, s.writing = l, s.port
 	return s.port, s.changed

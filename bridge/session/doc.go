@@ -30,6 +30,10 @@
 // TCP (RFC 9293 section 3.4): so it is acknowledged, replayed and kept in
 // order by the same numbers, and can be neither lost nor applied twice.
 //
+// A DATA frame holds whole writes of its sender, or a piece of one longer than
+// 16384 bytes. Where a device has several consumers, they take turns at the ends of
+// frames, so that a write of one is not cut by another's.
+//
 // ACK means delivered: handed to the serial driver, to the PTY, to the
 // client's socket. A sender keeps what is not acknowledged, never more than
 // the receiver's window (key 7 of OPEN, key 5 of ACCEPT), and so the receiver

@@ -131,8 +131,13 @@ func (e *End) RoundTrip() time.Duration { return e.trip }
 // Ping asks for a PING, for RoundTrip.
 func (e *End) Ping() { e.asked = true }
 
+// Fits reports whether there is room for a write of n bytes as a whole: then it
+// goes as one frame, if n is at most MaxData. Half of the window is always enough.
+func (e *End) Fits(n int) bool { return e.out.room() >= min(n, max(e.out.limit/2, 1)) }
+
 // Write takes bytes to be sent that were read now, up to Room, and returns how
-// many.
+// many. What one call takes goes as one DATA frame, as far as it is not more than
+// MaxData: to the receiver, the end of a frame is the end of a write.
 func (e *End) Write(now time.Duration, p []byte) int { return e.out.append(now, p) }
 
 // Control takes c to be sent after all bytes written before it. It reports
@@ -229,9 +234,8 @@ func (e *End) Input(now time.Duration, f Frame) (Event, error) {
 // device, PTY or socket, or as purged.
 func (e *End) Delivered(now time.Duration, n int) { e.in.deliver(now, n) }
 
-// Output appends to dst what has to be sent now, at most MaxFrame and some
-// short frames, and returns the longer slice; nothing is appended when all is
-// sent. Call it until then: after Write, Control, Connect, when Due says so.
+// Output appends to dst what has to be sent now, less than two MaxFrame, and
+// returns the longer slice; nothing is appended when all is sent. Call it until then: after Write, Control, Connect, when Due says so.
 // A waiting ACK goes along with data.
 func (e *End) Output(now time.Duration, dst []byte) []byte {
 	if !e.connected {
@@ -252,7 +256,10 @@ func (e *End) Output(now time.Duration, dst []byte) []byte {
 	if e.in.due(now) || e.in.waiting && e.out.next < e.out.end {
 		dst = e.in.frame(dst)
 	}
-	return e.out.frame(dst)
+	for start := len(dst); e.out.next < e.out.end && len(dst)-start < MaxFrame/2; {
+		dst = e.out.frame(dst)
+	}
+	return dst
 }
 
 // Due reports whether Output has something to append now.

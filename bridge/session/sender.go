@@ -14,6 +14,11 @@ const (
 	// firstRing is what a session's buffer starts with; it doubles on
 	// demand. Sticks rarely have more than a few frames in flight.
 	firstRing = 4096
+	// mergeMost is the most that writes may have together to go as one frame.
+	// Where a device has several writers, they take turns frame by frame: more
+	// would make the others wait, less would cost a frame per keystroke.
+	mergeMost = 2048
+
 	// maxControls bounds the controls that are not acknowledged. An
 	// application changes line settings a few times per open.
 	maxControls = 256
@@ -30,6 +35,7 @@ type sender struct {
 	base, next, end uint64
 	limit           int // most kept: the smaller of both sides' windows
 	controls        []placed
+	writes          []uint64 // where writes end, those that go together as one; of base..end, ascending
 
 	stale  time.Duration // age at which a burst is given up at resume; 0: never
 	bursts []burst       // with stale: of base..end, as far as not given up
@@ -81,8 +87,38 @@ func (s *sender) append(now time.Duration, p []byte) int {
 		rest = rest[n:]
 		s.end += uint64(n)
 	}
+	s.noteWrite(len(p))
 	s.noteBurst(now, len(p))
 	return len(p)
+}
+
+// noteWrite notes where a write of n bytes ended: at s.end.
+func (s *sender) noteWrite(n int) {
+	i := len(s.writes) - 1
+	if i < 0 || s.writes[i] != s.end-uint64(n) { // the first, or after a control
+		s.writes = append(s.writes, s.end)
+		return
+	}
+	start := s.base
+	if i > 0 {
+		start = s.writes[i-1]
+	}
+	if s.end-start > mergeMost {
+		s.writes = append(s.writes, s.end)
+		return
+	}
+	s.writes[i] = s.end
+}
+
+// whole shortens a frame that begins at s.next and may reach to limit, so that it
+// ends where a write ends. A write longer than a frame is cut.
+func (s *sender) whole(limit uint64) uint64 {
+	for _, end := range s.writes {
+		if end > s.next {
+			return min(end, limit, s.next+MaxData)
+		}
+	}
+	return min(limit, s.next+MaxData)
 }
 
 func (s *sender) appendControl(body []byte) bool {
@@ -118,7 +154,7 @@ func (s *sender) frame(dst []byte) []byte {
 		s.next += given
 		return dst
 	}
-	length := int(min(limit-s.next, MaxData))
+	length := int(s.whole(limit) - s.next)
 	dst = appendHeader(dst, TypeData, offsetSize+length)
 	dst = appendOffset(dst, s.next)
 	for length > 0 {

@@ -92,6 +92,13 @@ func (s *sender) skipped(limit uint64) (n, until uint64) {
 // forget drops what is known of places before base.
 func (s *sender) forget() {
 	n := 0
+	for n < len(s.writes) && s.writes[n] <= s.base {
+		n++
+	}
+	if n > 0 {
+		s.writes = append(s.writes[:0], s.writes[n:]...)
+	}
+	n = 0
 	for n < len(s.bursts) && s.bursts[n].until <= s.base {
 		n++
 	}

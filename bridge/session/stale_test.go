@@ -59,15 +59,12 @@ func TestMaxStale(t *testing.T) {
 				connect(t, test.resume, a, b)
 			}
 			lost := 0
-			for {
-				wire := a.end.Output(test.resume, nil)
-				if len(wire) == 0 {
-					break
-				}
-				f, _, err := session.Decode(wire)
+			for wire := a.end.Output(test.resume, nil); len(wire) > 0; {
+				f, size, err := session.Decode(wire)
 				if err != nil {
 					t.Fatal(err)
 				}
+				wire = wire[size:]
 				event, err := b.end.Input(test.resume, f)
 				if err != nil {
 					t.Fatal(err)
