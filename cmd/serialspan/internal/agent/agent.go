@@ -71,6 +71,7 @@ type Options struct {
 // Nil fields stand for the real thing.
 type Ports struct {
 	Discover func() ([]bridge.Candidate, error)
+	Watch    func(ctx context.Context, changed func()) error
 	Exists   func(path string) bool
 	Open     func(bridge.PortSpec) (bridge.Port, error)
 }

@@ -107,9 +107,12 @@ type node struct {
 	join   []string
 	change func(*configs.Config)                      // nil: nothing
 	open   func(bridge.PortSpec) (bridge.Port, error) // nil: newEcho
-	socket mesh.Socket
-	addr   netip.AddrPort
-	stop   func()
+	// discover and watch find ttys; nil: none.
+	discover func() ([]bridge.Candidate, error)
+	watch    func(ctx context.Context, changed func()) error
+	socket   mesh.Socket
+	addr     netip.AddrPort
+	stop     func()
 }
 
 func newHouse(t *testing.T, link meshtest.Link) *house {
@@ -145,8 +148,12 @@ func (h *house) start(n *node) *node {
 	if n.change != nil {
 		n.change(&config)
 	}
+	if n.discover == nil {
+		n.discover = func() ([]bridge.Candidate, error) { return nil, nil }
+	}
 	a, err := agent.New(agent.Options{Config: config, Socket: n.socket, Ports: agent.Ports{
-		Discover: func() ([]bridge.Candidate, error) { return nil, nil },
+		Discover: n.discover,
+		Watch:    n.watch,
 		Exists:   func(path string) bool { return path == stickPath },
 		Open:     n.open,
 	}})

@@ -29,6 +29,7 @@ func (a *Agent) openBridge() {
 		Profiles:  a.settings.policy.Profiles,
 		Labels:    a.settings.policy.Labels,
 		Discover:  a.options.Ports.Discover,
+		Watch:     a.options.Ports.Watch,
 		Exists:    a.options.Ports.Exists,
 		Open:      a.options.Ports.Open,
 		OnDevices: a.publishDevices,

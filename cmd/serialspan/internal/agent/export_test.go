@@ -1,5 +1,11 @@
 package agent
 
+import (
+	"io"
+
+	"github.com/serialspan/serialspan/bridge"
+)
+
 // RetryNow does what the agent does every ten seconds.
 func (a *Agent) RetryNow() {
 	a.claims.retry()
@@ -8,3 +14,8 @@ func (a *Agent) RetryNow() {
 
 // Close closes an agent that was made and not run.
 func (a *Agent) Close() { a.close() }
+
+// StatusOf returns the status of what Agent.Console opened.
+func StatusOf(stream io.ReadWriteCloser) bridge.Status {
+	return stream.(console).ReadWriteCloser.(interface{ Status() bridge.Status }).Status()
+}
