@@ -91,6 +91,7 @@ func (t Take) wire() session.Take {
 type PTYSpec struct {
 	Link  string      // absolute path of the symbolic link
 	Mode  fs.FileMode // of the terminal's node; 0: 0600, with a group 0660
+	Owner string      // of the terminal's node, user name or number; empty: the agent's user. Another takes root
 	Group string      // of the terminal's node, name or number; empty: unchanged
 }
 

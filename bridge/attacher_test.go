@@ -44,6 +44,7 @@ func TestAttach(t *testing.T) {
 		{"somebody's file", bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: file}}, nil},
 		{"no directory", bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: filepath.Join(dir, "no", "tty")}}, os.ErrNotExist},
 		{"no group", bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: ours + "2", Group: "no such group"}}, nil},
+		{"no user", bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: ours + "2", Owner: "no such user"}}, nil},
 		{"an address in use", bridge.Spec{Device: "lab", TCP: taken.Addr().String()}, nil},
 	}
 	for _, test := range tests {

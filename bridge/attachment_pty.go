@@ -20,7 +20,11 @@ func (t *attachment) runPTY(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config := pty.Config{Link: t.spec.PTY.Link, Mode: t.spec.PTY.Mode, GID: gid}
+	uid, err := userID(t.spec.PTY.Owner)
+	if err != nil {
+		return err
+	}
+	config := pty.Config{Link: t.spec.PTY.Link, Mode: t.spec.PTY.Mode, UID: uid, GID: gid}
 	if config.Line = t.spec.Line; config.Line.IsZero() {
 		if target, err := t.attacher.config.Resolve(t.spec.Device); err == nil {
 			config.Line = target.Line // an application that sets nothing, or the same, gets what the device has
@@ -39,6 +43,21 @@ func (t *attachment) runPTY(ctx context.Context) error {
 	reader := ptyReader{attachment: t, tty: tty, workers: &workers, line: t.spec.Line}
 	reader.run(ctx)
 	return nil
+}
+
+// userID returns the number of a user, 0 for none: then the agent's has the node.
+func userID(name string) (int, error) {
+	if name == "" {
+		return 0, nil
+	}
+	if n, err := strconv.Atoi(name); err == nil && n >= 0 {
+		return n, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, fmt.Errorf("look up user %q: %w; create it or name another", name, err)
+	}
+	return strconv.Atoi(u.Uid)
 }
 
 // groupID returns the number of a group, 0 for none.

@@ -185,6 +185,7 @@ type Attachment struct {
 type PTY struct {
 	Link  string   `mapstructure:"link"`  // absolute path of the symbolic link
 	Mode  FileMode `mapstructure:"mode"`  // of the tty node; 0: 0600
+	Owner string   `mapstructure:"owner"` // of the tty node, user name or number; "": the agent's; another takes root
 	Group string   `mapstructure:"group"` // of the tty node, name or number; "": the agent's
 }
 

@@ -275,7 +275,7 @@ func stickMoves(t *testing.T, round int) time.Duration {
 	time.Sleep(time.Duration(100+round*600) * time.Millisecond)
 	plugged := time.Now()
 	s.plug("cellar")
-	time.Sleep(5 * time.Second)
+	time.Sleep(2 * time.Second)
 
 	seen := agent.StatusOf(stream)
 	cancel()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -54,7 +55,8 @@ type wantedSet struct {
 // wanted is one of them.
 type wanted struct {
 	request client.AttachRequest
-	user    int // who asked, for keptFile
+	user    int    // who asked, for keptFile
+	owner   string // of the PTY's node, as the file says
 	origin  client.Origin
 	key     string // "attachments[1]", for those of the file
 	place   string // key with file and line
@@ -102,8 +104,8 @@ func (s *wantedSet) setFile(list []configs.Attachment, place func(key string) st
 	for i, a := range list {
 		key := fmt.Sprintf("attachments[%d]", i)
 		request := requestOf(a)
-		j := slices.IndexFunc(left, func(w *wanted) bool { return same(w.request, request) })
-		w := &wanted{request: request, origin: client.OriginFile}
+		j := slices.IndexFunc(left, func(w *wanted) bool { return same(w.request, request) && w.owner == a.PTY.Owner })
+		w := &wanted{request: request, owner: a.PTY.Owner, origin: client.OriginFile}
 		if j >= 0 {
 			w = left[j]
 			left = slices.Delete(left, j, j+1)
@@ -152,7 +154,7 @@ func (s *wantedSet) make(w *wanted) error {
 		spec.Line = settings
 	}
 	if p := w.request.PTY; p != nil {
-		spec.PTY = &bridge.PTYSpec{Link: filepath.Clean(p.Link), Mode: fs.FileMode(p.Mode), Group: p.Group}
+		spec.PTY = &bridge.PTYSpec{Link: filepath.Clean(p.Link), Mode: fs.FileMode(p.Mode), Owner: w.nodeOwner(), Group: p.Group}
 		if s.links.Allowed(spec.PTY.Link) {
 			// control.link_dirs need not be there yet; below /run they never are after a boot.
 			if err := os.MkdirAll(filepath.Dir(spec.PTY.Link), 0o755); err != nil {
@@ -169,6 +171,15 @@ func (s *wantedSet) make(w *wanted) error {
 	}
 	w.id, w.err = status.ID, nil
 	return nil
+}
+
+// nodeOwner is whose the PTY's node shall be: what an agent of root makes for
+// another user is that user's, who could not open it otherwise.
+func (w *wanted) nodeOwner() string {
+	if w.origin != client.OriginFile && w.user > 0 && os.Geteuid() == 0 {
+		return strconv.Itoa(w.user)
+	}
+	return w.owner
 }
 
 // at returns the made attachment, other than w, that has w's place.
