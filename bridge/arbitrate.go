@@ -58,11 +58,12 @@ func (d *device) arbitrate(open session.Open, peer identity.NodeID) (*lease, boo
 	case closed:
 		return nil, false, &session.CloseError{Code: session.CodeShuttingDown}
 	case !rule.allows(peer) && !(open.ReadOnly && rule.allowsRead(peer)):
-		verb := "be opened by"
+		verb, key := "opened", "allow"
 		if open.ReadOnly {
-			verb = "be read by"
+			verb, key = "read", "allow_read"
 		}
-		return nil, false, &session.CloseError{Code: session.CodeRefused, Text: fmt.Sprintf("%q may not %s node %s", d.name, verb, peer)}
+		text := fmt.Sprintf("%q may not be %s by node %s; add it to %s of the device's rule", d.name, verb, peer, key)
+		return nil, false, &session.CloseError{Code: session.CodeRefused, Text: text}
 	}
 	for _, l := range leases {
 		if l.link.id != open.ID || l.peer != peer {

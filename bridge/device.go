@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/internal/port"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/mesh/identity"
 )
 
 // readBuffer is how much one Read of a local side takes at most: what one
@@ -72,6 +74,7 @@ type device struct {
 	leases  []*lease                      // in the order of their begin; replaced, never changed in place
 	users   atomic.Pointer[[]*lease]      // leases, for the reader of the port, who may not wait for mu
 	changed chan struct{}                 // closed and made anew when leases change
+	refused map[identity.NodeID]bool      // whom the rule did not let in; said in the log
 	queue   []ticket                      // of those who wait for the device
 	leaving bool                          // the hardware moved to another owner
 	closed  bool                          // run is over
@@ -104,6 +107,9 @@ func (d *device) update(w want, eventful bool) {
 	d.want = w
 	d.can = capabilities(len(d.can) > 0, w.profile)
 	d.leaving = d.leaving && !w.present
+	if !slices.Equal(old.rule.Allow, w.rule.Allow) || !slices.Equal(old.rule.AllowRead, w.rule.AllowRead) {
+		d.refused = nil
+	}
 	if old.openable() == w.openable() && old.spec() == w.spec() {
 		if eventful && d.release == nil {
 			signal(d.poke)

@@ -120,7 +120,11 @@ func (d *device) serve(ctx context.Context, conn net.Conn, frames *frameReader, 
 		if !errors.As(err, &why) {
 			return err
 		}
-		d.log.Debug("open refused", "node", peer, "err", err)
+		if why.Code == session.CodeRefused && d.isFirstRefusal(peer) {
+			d.log.Warn("open refused, it is not allowed", "node", peer, "err", err)
+		} else {
+			d.log.Debug("open refused", "node", peer, "err", err)
+		}
 		return refuseStream(conn, *why, err)
 	}
 	defer l.link.wait()
@@ -153,6 +157,21 @@ func (d *device) serve(ctx context.Context, conn net.Conn, frames *frameReader, 
 		d.end(l, session.CloseError{Code: session.CodeCannotResume, Text: "hold is over"})
 	}
 	return err
+}
+
+// isFirstRefusal reports whether the peer was not refused yet under the present
+// rule: applications try again and again, and one line is enough.
+func (d *device) isFirstRefusal(peer identity.NodeID) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.refused[peer] {
+		return false
+	}
+	if d.refused == nil {
+		d.refused = map[identity.NodeID]bool{}
+	}
+	d.refused[peer] = true
+	return true
 }
 
 // grant gives the device to the peer, or says why not as a

@@ -78,6 +78,24 @@ func TestRefusals(t *testing.T) {
 			}
 		}
 		_ = w.openRaw(allowed, "garage-zwave", bridge.TakeNormal).Close()
+		said := func() int {
+			return strings.Count(w.logs(), `msg="open refused, it is not allowed" who=owner device=garage-zwave node=`+stranger.id.String())
+		}
+		for _, read := range []bool{false, true} {
+			_, err := w.tryOwner(stranger.id, session.Open{Device: "garage-zwave", ReadOnly: read})
+			key := map[bool]string{false: "add it to allow of", true: "add it to allow_read of"}[read]
+			if !errors.Is(err, session.CodeRefused) || !strings.Contains(err.Error(), stranger.id.String()) || !strings.Contains(err.Error(), key) {
+				t.Errorf("the stranger was told: %v", err)
+			}
+		}
+		if said() != 1 {
+			t.Errorf("the owner's log says it %d times", said())
+		}
+		w.publisher.Update(bridge.Policy{Rules: []bridge.Rule{{Match: bridge.Match{VID: "0658"}, Allow: []identity.NodeID{{3}}}}})
+		synctest.Wait()
+		if _, err := w.tryOwner(stranger.id, session.Open{Device: "garage-zwave"}); !errors.Is(err, session.CodeRefused) || said() != 2 {
+			t.Errorf("under another rule: %v, said %d times", err, said())
+		}
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/serialspan/serialspan/bridge"
@@ -229,6 +230,24 @@ func TestAllow(t *testing.T) {
 		return err
 	}
 	r.until("a stranger is refused", func() bool { return errors.Is(open(), client.Refused) })
+	if _, err := r.ctl.Attach(t.Context(), client.AttachRequest{Device: "one", PTY: &client.PTYSpec{Link: filepath.Join(r.dir, "one")}}); err != nil {
+		t.Fatal(err)
+	}
+	app, err := os.OpenFile(filepath.Join(r.dir, "one"), os.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := app.Read(make([]byte, 1)); err == nil {
+		t.Error("its application was not hung up")
+	}
+	_ = app.Close()
+	r.until("the attachment says why", func() bool {
+		all := r.Attachments()
+		return len(all) == 1 && strings.Contains(all[0].Error, `"one" may not be opened by node `+r.Status().ID.String())
+	})
+	if !strings.Contains(r.log.String(), `level=WARN msg="open refused, it is not allowed" device=one`) {
+		t.Errorf("the owner's log does not say it:\n%s", r.log)
+	}
 	r.write(base + strings.Replace(rule, "WHO", r.Status().ID.String(), 1))
 	r.until("this node may open it now", func() bool { return open() == nil })
 }
