@@ -33,6 +33,7 @@
 //	                 any port: everything is set again, what had not been written is
 //	                 written, what the driver may have kept is a counted gap (KindLoss)
 //	device moved     to another owner: the old one delivers what it has, then CLOSE 10
+//	                 hold is what the rule says; the owner tells it with each ACCEPT
 //	kicked           the consumer waits politely for hold, then hangs up; it stays polite
 //	                 until it is let in
 //
@@ -41,8 +42,11 @@
 // A device has one writer, or several if it is shared, and any number that read
 // along. The only writer of a device that is not shared makes the device wait
 // when it does not read. All others miss what does not fit into their windows,
-// as a counted gap, and make nobody wait. Of several writers each has its turn
-// until all that it has is written.
+// as a counted gap, and make nobody wait. Several writers take turns, in the order
+// of coming, from write to write; each waits by the window of its own session.
+//
+// A session begins as an open of the device's own tty would: what the device sent
+// before is not for it, nor what another did to line settings, DTR and RTS.
 //
 // # Goroutines
 //

@@ -30,7 +30,8 @@ const (
 	BusyRefuse
 	// BusyWait: who comes later waits, in the order of coming.
 	BusyWait
-	// BusyShare: all have it. What one of them writes at once stays together.
+	// BusyShare: all have it. What one of them writes at once, up to 16 KiB, stays
+	// together, and they take turns.
 	BusyShare
 )
 

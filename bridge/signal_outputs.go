@@ -58,7 +58,7 @@ func (d *device) restore(log *slog.Logger) {
 		return
 	}
 	if err := to.SetModem(mask, on); err != nil {
-		log.Warn("DTR and RTS not set as at an open", "err", err)
+		log.Warn("modem lines not set as at an open", "err", err)
 	}
 	signal(d.driven)
 }
