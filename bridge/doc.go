@@ -26,14 +26,14 @@
 //
 //	stream breaks    consumer dials again at once, then after 50 ms .. 2 s or when Watch signals;
 //	                 both ends keep what is not acknowledged and resume by offsets
-//	hold is over     owner: the device is free; consumer: the application is hung up
+//	hold is over     owner: the device is free; consumer: the application is hung up. It is
+//	                 the rule's; the owner tells it with each ACCEPT
 //	owner restarted  a new session begins; what was not acknowledged is a counted gap,
 //	                 told to the other end by a CONTROL, and never sent again
 //	device unplugged the session waits for it for hold, then CLOSE 5. Back, as any tty at
 //	                 any port: everything is set again, what had not been written is
 //	                 written, what the driver may have kept is a counted gap (KindLoss)
 //	device moved     to another owner: the old one delivers what it has, then CLOSE 10
-//	                 hold is what the rule says; the owner tells it with each ACCEPT
 //	kicked           the consumer waits politely for hold, then hangs up; it stays polite
 //	                 until it is let in
 //

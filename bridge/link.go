@@ -198,8 +198,8 @@ func (l *link) reason(conn net.Conn, err error) error {
 
 // send takes all of p from the local side, waiting for room for the whole of it
 // as the peer delivers, and writes it to the stream if there is one. Without a
-// stream it takes what fits into the window. It returns how much was taken: less than
-// all only with errLinkClosed.
+// stream it takes what fits into the window. It returns how much was taken: less
+// than all only with errLinkClosed.
 func (l *link) send(p []byte) (int, error) {
 	sent := 0
 	for sent < len(p) {

@@ -20,10 +20,10 @@ func split(leases []*lease) (writers, readers []*lease) {
 	return writers, readers
 }
 
-// hand gives what the device sent to leases, those who used it then. The only writer of a
-// device that is not shared makes the device wait when it does not read: back
-// pressure before loss. Any other that does not read makes nobody wait; what
-// does not fit into its window is a counted gap for it.
+// hand gives what the device sent to leases, those who used it then. The only
+// writer of a device that is not shared makes the device wait when it does not
+// read: back pressure before loss. Any other that does not read makes nobody wait;
+// what does not fit into its window is a counted gap for it.
 func (d *device) hand(p []byte, leases []*lease) {
 	d.mu.Lock()
 	shared := d.want.rule.Busy == BusyShare

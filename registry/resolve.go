@@ -101,8 +101,8 @@ func nodeText(name string, id identity.NodeID) string {
 // least the first 8 characters of that, or by labels, "zone=garage,kind=zwave":
 // the one device that has them all, where kind is the device's kind. Labels
 // choose, they do not authorise: every owner gives its devices what it likes.
-// The device may be in use or at fault; the caller decides by its state. Errors are NotFoundError, AwayError and
-// AmbiguousError.
+// The device may be in use or at fault; the caller decides by its state. Errors
+// are NotFoundError, AwayError and AmbiguousError.
 func (r *Registry) Resolve(now time.Duration, query string) (Status, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

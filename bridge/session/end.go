@@ -235,7 +235,8 @@ func (e *End) Input(now time.Duration, f Frame) (Event, error) {
 func (e *End) Delivered(now time.Duration, n int) { e.in.deliver(now, n) }
 
 // Output appends to dst what has to be sent now, less than two MaxFrame, and
-// returns the longer slice; nothing is appended when all is sent. Call it until then: after Write, Control, Connect, when Due says so.
+// returns the longer slice; nothing is appended when all is sent. Call it until
+// then: after Write, Control, Connect, when Due says so.
 // A waiting ACK goes along with data.
 func (e *End) Output(now time.Duration, dst []byte) []byte {
 	if !e.connected {
