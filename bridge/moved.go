@@ -49,7 +49,8 @@ func (d *device) isFor(key string) bool {
 	return d.want.key == key && !d.want.present
 }
 
-// moved ends the sessions in the background, and then withdraws the device.
+// moved ends the sessions in the background, and then withdraws the device. Who
+// wrote is told what the driver had taken and may not have sent.
 func (d *device) moved(owner identity.NodeID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -62,10 +63,15 @@ func (d *device) moved(owner identity.NodeID) bool {
 	d.log.Info("device is plugged in elsewhere", "node", owner)
 	leases := d.leases
 	d.workers.Go(func() {
+		doubt := d.slot.doubt()
 		var ending sync.WaitGroup
 		for _, l := range leases {
 			ending.Go(func() {
 				patience := time.AfterFunc(movedPatience, l.link.giveUp)
+				if doubt > 0 && !l.readOnly {
+					d.countLost(l, doubt)
+					l.link.offerControl(session.Control{Kind: session.KindLoss, Lost: doubt})
+				}
 				l.link.settled()
 				patience.Stop()
 				d.end(l, why)
