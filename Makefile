@@ -9,7 +9,7 @@ RACE    := $(shell command -v cc >/dev/null 2>&1 && echo -race || echo)
 TESTS   := $(GO) test -json $(RACE) -shuffle=on -count=1
 FUZZ    ?= 30s
 
-.PHONY: help build demo test lint fuzz cover bench-first-light clean
+.PHONY: help build demo test lint fuzz cover bench bench-compare clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,9 +38,11 @@ fuzz: ## each fuzz target for FUZZ=30s
 cover: ## a table per package: lines, exported names, lines of tests, coverage
 	@{ $(GO) test -cover $$($(GO) list ./... | grep -v '/tests$$') || echo FAIL; } 2>&1 | $(GO) run ./tests/internal/cover
 
-bench-first-light: build ## round trip next to ser2net + socat, memory, size of the program
-	@./tests/install-tools
-	@$(GO) test -run '^$$' -bench '^BenchmarkFirstLight$$' -benchtime 1x -timeout 20m ./tests
+bench: ## next to ser2net, socat and wireguard-go: ROUNDS=5 CHAINS=… QUICK=1 (tests/bench/README.md)
+	@ROUNDS="$(ROUNDS)" CHAINS="$(CHAINS)" QUICK="$(QUICK)" PARTS="$(PARTS)" ./tests/bench/run measure
+
+bench-compare: ## this tree next to BASE=revision, in turns: what is worse by more than the noise
+	@ROUNDS="$(ROUNDS)" CHAINS="$(CHAINS)" QUICK="$(QUICK)" ./tests/bench/run compare "$(BASE)"
 
 clean: ## remove what was built
 	@rm -rf bin

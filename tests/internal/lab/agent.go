@@ -49,8 +49,14 @@ type Agent struct {
 // NewSecret makes a cluster with `serialspan init` and returns its secret file.
 func NewSecret(tb testing.TB) string {
 	tb.Helper()
+	return NewSecretBy(tb, Program(tb))
+}
+
+// NewSecretBy is NewSecret by another program than bin/serialspan.
+func NewSecretBy(tb testing.TB, program string) string {
+	tb.Helper()
 	dir := tb.TempDir()
-	out, err := exec.Command(Program(tb), "init", "--dir", dir, "--name", "founder").CombinedOutput()
+	out, err := exec.Command(program, "init", "--dir", dir, "--name", "founder").CombinedOutput()
 	if err != nil {
 		tb.Fatalf("serialspan init: %v\n%s", err, out)
 	}
@@ -71,7 +77,14 @@ func Device(name, path string) Settings {
 // replaces those. When the test ends, the agent gets SIGTERM.
 func StartAgent(tb testing.TB, host *Host, name, secretFile string, more Settings) *Agent {
 	tb.Helper()
-	a := &Agent{Name: name, Dir: shortDir(tb), tb: tb, host: host, program: Program(tb), exited: make(chan struct{})}
+	return StartAgentBy(tb, Program(tb), host, name, secretFile, more)
+}
+
+// StartAgentBy is StartAgent with another program than bin/serialspan, such as
+// one of an earlier revision.
+func StartAgentBy(tb testing.TB, program string, host *Host, name, secretFile string, more Settings) *Agent {
+	tb.Helper()
+	a := &Agent{Name: name, Dir: shortDir(tb), tb: tb, host: host, program: program}
 	settings := Settings{
 		"node":    Settings{"name": name, "state_dir": filepath.Join(a.Dir, "state")},
 		"cluster": Settings{"secret_file": secretFile},
@@ -90,15 +103,27 @@ func StartAgent(tb testing.TB, host *Host, name, secretFile string, more Setting
 	if err != nil {
 		tb.Fatalf("write configuration of %s: %v", name, err)
 	}
-	a.start()
-	WaitFor(tb, "the control socket of "+name, 10*time.Second, func() error {
-		if a.Exited() {
-			tb.Fatalf("agent %s ended: %v", name, a.err)
+	tb.Cleanup(func() {
+		a.Stop()
+		if tb.Failed() {
+			tb.Logf("log of agent %s:\n%s", a.Name, tail(a.Log()))
 		}
-		_, err := a.Client().Status(tb.Context())
+	})
+	a.Start()
+	a.WaitControl()
+	return a
+}
+
+// WaitControl waits until the control socket answers.
+func (a *Agent) WaitControl() {
+	a.tb.Helper()
+	WaitFor(a.tb, "the control socket of "+a.Name, 10*time.Second, func() error {
+		if a.Exited() {
+			a.tb.Fatalf("agent %s ended: %v", a.Name, a.err)
+		}
+		_, err := a.Client().Status(a.tb.Context())
 		return err
 	})
-	return a
 }
 
 func merge(settings Settings, key string, value any) {
@@ -141,7 +166,9 @@ func (a *Agent) Log() string {
 	return string(text)
 }
 
-func (a *Agent) start() {
+// Start starts an agent that Stop or Kill has ended once more, with the same
+// files, and does not wait for its control socket.
+func (a *Agent) Start() {
 	a.tb.Helper()
 	log, err := os.Create(filepath.Join(a.Dir, "log"))
 	if err != nil {
@@ -154,17 +181,12 @@ func (a *Agent) start() {
 		a.tb.Fatalf("start agent %s: %v", a.Name, err)
 	}
 	_ = log.Close() // the child has its own
-	a.PID = cmd.Process.Pid
+	exited := make(chan struct{})
+	a.PID, a.exited = cmd.Process.Pid, exited
 	go func() {
 		a.err = cmd.Wait()
-		close(a.exited)
+		close(exited)
 	}()
-	a.tb.Cleanup(func() {
-		a.Stop()
-		if a.tb.Failed() {
-			a.tb.Logf("log of agent %s:\n%s", a.Name, tail(a.Log()))
-		}
-	})
 }
 
 func command(ctx context.Context, host *Host, program string, args ...string) *exec.Cmd {

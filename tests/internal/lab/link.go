@@ -31,3 +31,23 @@ func NewLink(tb testing.TB, names ...string) *Network {
 	}
 	return n
 }
+
+// AddLink adds one more Ethernet link between hosts: a device of that name on
+// each, with the address; the router only passes frames on.
+func (n *Network) AddLink(tb testing.TB, device string, addresses map[string]netip.Prefix) {
+	tb.Helper()
+	bridge := "br-" + device
+	ip(tb, "-n", n.router, "link", "add", bridge, "type", "bridge")
+	ip(tb, "-n", n.router, "link", "set", bridge, "up")
+	number := 0
+	for name, address := range addresses {
+		h, port := n.Host(name), fmt.Sprintf("%s%d", device, number)
+		number++
+		ip(tb, "-n", h.namespace, "link", "add", device, "type", "veth", "peer", "name", port, "netns", n.router)
+		ip(tb, "-n", n.router, "link", "set", port, "master", bridge)
+		ip(tb, "-n", n.router, "link", "set", port, "up")
+		// nodad: no wait for others that may have the address.
+		ip(tb, "-n", h.namespace, "address", "add", address.String(), "dev", device, "nodad")
+		ip(tb, "-n", h.namespace, "link", "set", device, "up")
+	}
+}

@@ -1,0 +1,312 @@
+package bench
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/serialspan/serialspan/tests/internal/lab"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// The flags of the benchmarks; README.md has their make variables.
+var (
+	roundsFlag  = flag.Int("rounds", 5, "rounds; each asks every chain once")
+	chainsFlag  = flag.String("chains", "", "chains to measure, separated by commas; default all")
+	pingsFlag   = flag.Int("pings", 1000, "round trips of 16 bytes in a round; half as many of the other sizes")
+	echoFlag    = flag.Int("echo", 8, "MB to be echoed in a round")
+	streamFlag  = flag.Int("stream", 32, "MB one way in a round")
+	eventsFlag  = flag.Int("events", 30, "how often each event is made to happen")
+	devicesFlag = flag.Int("devices", 64, "devices that talk at once")
+	talkFlag    = flag.Duration("talk", 10*time.Second, "how long they talk")
+	outFlag     = flag.String("out", "", "file of the results, JSON lines; default none")
+	baseFlag    = flag.String("base", "", "revision to compare with")
+)
+
+// load is what one round asks of a chain.
+type load struct {
+	pings        int    // of 16 bytes; half as many of the other sizes
+	echo, stream []byte // one way there and back; one way
+}
+
+// pingSizes are the round trips' sizes in bytes.
+var pingSizes = []int{1, 16, 256}
+
+func loadOf(pings, echoMB, streamMB int) load {
+	return load{pings: pings, echo: payload(echoMB * 1e6), stream: payload(streamMB * 1e6)}
+}
+
+// header is the first line of the file of results.
+type header struct {
+	Kind     string `json:"kind"` // "run"
+	Revision string `json:"revision"`
+	Base     string `json:"base,omitempty"`
+	Go       string `json:"go"`
+	Kernel   string `json:"kernel"`
+	CPUs     int    `json:"cpus"`
+	Load     string `json:"load"`
+}
+
+// note is a line of the file about a chain that was not measured.
+type note struct {
+	Kind   string `json:"kind"` // "unavailable"
+	Chain  string `json:"chain"`
+	Reason string `json:"reason"`
+}
+
+func describe(base string) header {
+	var name unix.Utsname
+	_ = unix.Uname(&name)
+	load, _ := os.ReadFile("/proc/loadavg")
+	return header{
+		Kind: "run", Revision: revision("HEAD"), Base: base, Go: runtime.Version(),
+		Kernel: unix.ByteSliceToString(name.Release[:]), CPUs: runtime.NumCPU(), Load: strings.TrimSpace(string(load)),
+	}
+}
+
+// progress tells a person who waits what goes on.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...)
+}
+
+// newSamples returns samples that are appended to -out.
+func newSamples(tb testing.TB) *samples {
+	tb.Helper()
+	s := &samples{}
+	if *outFlag != "" {
+		file, err := os.OpenFile(*outFlag, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		tb.Cleanup(func() { _ = file.Close() })
+		s.out = file
+	}
+	s.write(describe(*baseFlag))
+	return s
+}
+
+// candidate is a chain to be opened: a kind, and in which revision.
+type candidate struct {
+	kind          *chainKind
+	name, program string
+}
+
+// open opens the candidates and takes their memory before the first load.
+// Those that are not to be had are told and left out.
+func open(tb testing.TB, all []candidate, s *samples, missing map[string]string) []*chain {
+	tb.Helper()
+	var chains []*chain
+	for _, one := range all {
+		if missing[one.name] != "" {
+			continue
+		}
+		progress("open %s", one.name)
+		c, reason := one.kind.open(tb, one.program)
+		if reason != "" {
+			progress("%s: %s", one.name, reason)
+			missing[one.name] = reason
+			s.write(note{Kind: "unavailable", Chain: one.name, Reason: reason})
+			continue
+		}
+		c.kind, c.name = one.kind, one.name
+		chains = append(chains, c)
+	}
+	return chains
+}
+
+// memory samples the resident memory of the chains' processes.
+func memory(tb testing.TB, chains []*chain, s *samples, when string, round int) {
+	tb.Helper()
+	for _, c := range chains {
+		if pids := c.pids(); len(pids) > 0 {
+			all, largest := resident(tb, pids)
+			s.add(c.name, "rss_"+when, round, all, "B")
+			s.add(c.name, "rss_"+when+"_largest", round, largest, "B")
+		}
+	}
+}
+
+// measure runs the rounds. fresh: the chains are opened anew for each, so that
+// what a process happened to begin with counts as noise too.
+func measure(tb testing.TB, all []candidate, l load, rounds int, fresh bool, s *samples) (missing map[string]string) {
+	tb.Helper()
+	missing = map[string]string{}
+	inside := newScope(tb)
+	var chains []*chain
+	for round := range rounds {
+		if fresh || round == 0 {
+			inside.close()
+			chains = open(inside, all, s, missing)
+			for _, c := range chains { // what happens once is no part of the figures
+				if _, err := ping(tb.Context(), c.app, 16, 1+l.pings/10); err != nil {
+					tb.Fatalf("%s: %v", c.name, err)
+				}
+			}
+			memory(tb, chains, s, "idle", round)
+		}
+		progress("round %d of %d", round+1, rounds)
+		turn(tb, rotated(chains, round), l, round, s)
+		if fresh || round == rounds-1 {
+			memory(tb, chains, s, "after", round)
+		}
+	}
+	inside.close()
+	return missing
+}
+
+// rotated returns the chains beginning with the n-th.
+func rotated(chains []*chain, n int) []*chain {
+	if len(chains) == 0 {
+		return nil
+	}
+	n %= len(chains)
+	return append(append([]*chain{}, chains[n:]...), chains[:n]...)
+}
+
+// turn asks each chain once for everything.
+func turn(tb testing.TB, chains []*chain, l load, round int, s *samples) {
+	tb.Helper()
+	each := func(what string, f func(c *chain) error) {
+		for _, c := range chains {
+			if err := f(c); err != nil {
+				tb.Fatalf("%s: %s: %v", c.name, what, err)
+			}
+		}
+	}
+	cpu := func(c *chain, measure string, per float64, unit string, f func() error) error {
+		before := cpuTime(tb, c.pids())
+		if err := f(); err != nil {
+			return err
+		}
+		if spent := cpuTime(tb, c.pids()) - before; spent > 0 {
+			s.add(c.name, measure, round, spent.Seconds()/per, unit)
+		}
+		return nil
+	}
+	for _, size := range pingSizes {
+		n := l.pings
+		if size != 16 {
+			n = max(1, n/2)
+		}
+		each(fmt.Sprintf("round trips of %d bytes", size), func(c *chain) error {
+			return cpu(c, fmt.Sprintf("cpu_per_1000_rt_%d", size), float64(n)/1000, "s", func() error {
+				took, err := ping(tb.Context(), c.app, size, n)
+				if err == nil {
+					s.add(c.name, fmt.Sprintf("rt%d_p50", size), round, quantile(took, 0.5), "s")
+					s.add(c.name, fmt.Sprintf("rt%d_p90", size), round, quantile(took, 0.9), "s")
+					s.add(c.name, fmt.Sprintf("rt%d_p99", size), round, quantile(took, 0.99), "s")
+				}
+				return err
+			})
+		})
+	}
+	throughput := func(measure string, data []byte, f func(c *chain) (time.Duration, error)) {
+		if len(data) == 0 {
+			return
+		}
+		each(measure, func(c *chain) error {
+			return cpu(c, "cpu_per_MB_"+measure, float64(len(data))/1e6, "s", func() error {
+				took, err := f(c)
+				if err == nil {
+					s.add(c.name, measure, round, float64(len(data))/took.Seconds(), "B/s")
+				}
+				return err
+			})
+		})
+	}
+	throughput("echo", l.echo, func(c *chain) (time.Duration, error) { return echoed(tb.Context(), c.app, l.echo) })
+	throughput("stream", l.stream, func(c *chain) (time.Duration, error) {
+		return streamed(tb.Context(), c.device, c.app, l.stream)
+	})
+}
+
+// BenchmarkChains is the first part of `make bench`: all chains side by side.
+func BenchmarkChains(b *testing.B) {
+	lab.NeedRoot(b)
+	kinds, err := chooseChains(*chainsFlag)
+	if err != nil {
+		b.Fatal(err)
+	}
+	tb, s := interruptible(b), newSamples(b)
+	program := lab.Program(b)
+	var all []candidate
+	for i := range kinds {
+		all = append(all, candidate{kind: &kinds[i], name: kinds[i].name, program: program})
+	}
+	missing := measure(tb, all, loadOf(*pingsFlag, *echoFlag, *streamFlag), *roundsFlag, false, s)
+	finish(b, s, func(w io.Writer) {
+		chainTable(w, s, kinds, missing)
+		targetTable(w, s)
+		if size, err := os.Stat(program); err == nil {
+			fmt.Fprintf(w, "\nthe program has %.1f MB (target: at most 18)\n", float64(size.Size())/1e6)
+		}
+	})
+}
+
+// finish prints the tables on standard output.
+func finish(b *testing.B, s *samples, print func(w io.Writer)) {
+	b.Helper()
+	b.ReportMetric(0, "ns/op") // means nothing here
+	fmt.Println()
+	print(os.Stdout)
+	if s.err != nil {
+		b.Error(s.err)
+	}
+}
+
+// TestSmoke runs the whole harness once: one tiny round of two chains.
+func TestSmoke(t *testing.T) {
+	lab.NeedRoot(t)
+	kinds, err := chooseChains(chainPTY + "," + chainTunnel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file, table strings.Builder
+	s := &samples{out: &file}
+	var all []candidate
+	for i := range kinds {
+		all = append(all, candidate{kind: &kinds[i], name: kinds[i].name, program: lab.Program(t)})
+	}
+	measure(t, all, load{pings: 20, echo: payload(100_000), stream: payload(200_000)}, 1, false, s)
+	for _, name := range []string{chainPTY, chainTunnel} {
+		for _, m := range []string{"rt1_p50", "rt16_p90", "rt256_p99", "echo", "stream"} {
+			if v, ok := s.median(name, m); !ok || v <= 0 {
+				t.Errorf("%s of %s is %v", m, name, v)
+			}
+		}
+	}
+	for _, m := range []string{"cpu_per_1000_rt_16", "cpu_per_MB_stream", "rss_idle", "rss_after_largest"} {
+		if v, ok := s.median(chainTunnel, m); !ok || v <= 0 {
+			t.Errorf("%s of the tunnel is %v", m, v)
+		}
+	}
+	if r, ok := s.ratio(chainTunnel, chainPTY, "rt16_p50"); !ok || r <= 1 {
+		t.Errorf("a round trip through the tunnel is %v times one of the PTY alone", r)
+	}
+	again := 0
+	for line := range strings.Lines(file.String()) {
+		var one sample
+		if err := json.Unmarshal([]byte(line), &one); err != nil || one != s.all[again] {
+			t.Errorf("line %q is read as %+v, %v", line, one, err)
+		}
+		again++
+	}
+	if again != len(s.all) {
+		t.Errorf("the file has %d lines for %d samples", again, len(s.all))
+	}
+	chainTable(&table, s, kinds, nil)
+	if !strings.Contains(table.String(), kinds[1].title) {
+		t.Errorf("the table has no line for the tunnel:\n%s", table.String())
+	}
+	t.Log("\n" + table.String())
+}
