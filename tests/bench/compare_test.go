@@ -34,6 +34,16 @@ func revision(name string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// describeTree names the tree that the harness belongs to, with "-dirty" where
+// it has changes that no revision has.
+func describeTree() string {
+	out, err := exec.Command("git", "describe", "--always", "--dirty", "--abbrev=10").Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // buildRevision builds the program of another revision from an export of it in
 // a temporary folder, which leaves nothing in the repository.
 func buildRevision(tb testing.TB, name string) string {
@@ -95,7 +105,7 @@ func BenchmarkCompare(b *testing.B) {
 		for name, reason := range missing {
 			fmt.Fprintf(w, "%s: %s\n", name, reason)
 		}
-		fmt.Fprintf(w, "base is %s, head is %s\n", revision(*baseFlag), revision("HEAD"))
+		fmt.Fprintf(w, "base is %s, head is %s\n", revision(*baseFlag), describeTree())
 		if worse := compareTable(w, s, names); worse > 0 {
 			fmt.Fprintf(w, "%d figures are worse by more than the noise\n", worse)
 		}

@@ -69,7 +69,7 @@ func describe(base string) header {
 	_ = unix.Uname(&name)
 	load, _ := os.ReadFile("/proc/loadavg")
 	return header{
-		Kind: "run", Revision: revision("HEAD"), Base: base, Go: runtime.Version(),
+		Kind: "run", Revision: describeTree(), Base: base, Go: runtime.Version(),
 		Kernel: unix.ByteSliceToString(name.Release[:]), CPUs: runtime.NumCPU(), Load: strings.TrimSpace(string(load)),
 	}
 }
