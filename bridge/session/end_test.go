@@ -362,35 +362,17 @@ func TestCannotResume(t *testing.T) {
 
 // TestNoAllocation is the promise of the steady path.
 func TestNoAllocation(t *testing.T) {
-	a, b := session.NewEnd(0), session.NewEnd(0)
-	if err := errors.Join(a.Connect(0, 0, 1<<18), b.Connect(0, 0, 1<<18)); err != nil {
-		t.Fatal(err)
-	}
+	a, b := connectedPair(t)
 	for _, size := range []int{16, session.MaxData} {
 		buf, wire := make([]byte, size), make([]byte, 0, 2*session.MaxFrame)
 		var now time.Duration
-		pass := func(from, to *session.End) {
-			wire = from.Output(now, wire[:0])
-			for rest := wire; len(rest) > 0; {
-				f, n, err := session.Decode(rest)
-				if err != nil || n == 0 {
-					t.Fatal(n, err)
-				}
-				event, err := to.Input(now, f)
-				if err != nil {
-					t.Fatal(err)
-				}
-				to.Delivered(now, len(event.Data))
-				rest = rest[n:]
-			}
-		}
 		round := func() {
 			now += time.Millisecond
 			if a.Write(now, buf) != size || b.Write(now, buf) != size {
 				t.Fatal("no room")
 			}
-			pass(a, b)
-			pass(b, a)
+			wire = hand(t, now, a, b, wire)
+			wire = hand(t, now, b, a, wire)
 		}
 		for range 20 {
 			round() // the rings grow to what this load needs

@@ -198,7 +198,7 @@ func many(tb testing.TB, program string, count, rounds int, during time.Duration
 	}
 }
 
-// BenchmarkDevices is the second part of `make bench`.
+// BenchmarkDevices is the part of `make bench` with many devices at once.
 func BenchmarkDevices(b *testing.B) {
 	lab.NeedRoot(b)
 	tb, s := interruptible(b), newSamples(b)

@@ -303,7 +303,8 @@ func untilDevice(tb testing.TB, a *lab.Agent, want client.DeviceState) {
 	}
 }
 
-// BenchmarkEvents is the third part of `make bench`.
+// BenchmarkEvents is the part of `make bench` about what makes applications
+// wait.
 func BenchmarkEvents(b *testing.B) {
 	lab.NeedRoot(b)
 	lab.NeedTools(b, "nft")

@@ -230,7 +230,7 @@ func turn(tb testing.TB, chains []*chain, l load, round int, s *samples) {
 	})
 }
 
-// BenchmarkChains is the first part of `make bench`: all chains side by side.
+// BenchmarkChains is the part of `make bench` with all chains side by side.
 func BenchmarkChains(b *testing.B) {
 	lab.NeedRoot(b)
 	kinds, err := chooseChains(*chainsFlag)
