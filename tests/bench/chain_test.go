@@ -24,7 +24,10 @@ type chain struct {
 type chainKind struct {
 	name, title string
 	ours        bool // it runs program, in the revision to be measured
-	open        func(tb testing.TB, program string) (c *chain, reason string)
+	// link is the kind of link that program is built to take for WireGuard's if
+	// it is named kubespan; "": only the kernel's own.
+	link string
+	open func(tb testing.TB, program string) (c *chain, reason string)
 }
 
 // Names of the chains, for flags and the file.
@@ -47,8 +50,8 @@ var chainKinds = []chainKind{
 	{name: chainWireGuard, title: "the same through wireguard-go (TUN)", open: openWireGuard},
 	{name: chainTunnel, title: "serialspan, own tunnel", ours: true, open: openTunnel},
 	{name: chainRelay, title: "serialspan, relayed by a third", ours: true, open: openRelay},
-	{name: chainKubeSpan, title: "serialspan on a KubeSpan of wireguard-go", ours: true, open: openKubeSpan},
-	{name: chainTrusted, title: "serialspan on a trusted link, no tunnel", ours: true, open: openTrusted},
+	{name: chainKubeSpan, title: "serialspan on a KubeSpan of wireguard-go", ours: true, link: "tun", open: openKubeSpan},
+	{name: chainTrusted, title: "serialspan on a trusted link, no tunnel", ours: true, link: "veth", open: openTrusted},
 }
 
 // chooseChains returns the chains of a comma-separated list; "" are all.

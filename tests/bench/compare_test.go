@@ -68,6 +68,33 @@ func buildRevision(tb testing.TB, name string) string {
 	return program
 }
 
+// candidates returns the chains of kinds with a program and a suffix of their
+// names.
+func candidates(tb testing.TB, kinds []chainKind, program, suffix string) (all []candidate) {
+	tb.Helper()
+	for i := range kinds {
+		all = append(all, candidate{kind: &kinds[i], name: kinds[i].name + suffix, program: takingFor(tb, program, kinds[i].link)})
+	}
+	return all
+}
+
+// takingFor builds the program once more, from the tree that it stands in, to
+// take links of a kind for WireGuard's, if that revision knows how: a machine
+// whose kernel has no WireGuard can have no other KubeSpan.
+func takingFor(tb testing.TB, program, link string) string {
+	tb.Helper()
+	if link == "" {
+		return program
+	}
+	variant := program + "-" + link
+	build := exec.Command("go", "build", "-trimpath", "-o", variant, "-ldflags", "-s -w -X github.com/serialspan/serialspan/mesh/kubespan.wireGuardKind="+link, "./cmd/serialspan")
+	build.Dir, build.Env = filepath.Dir(filepath.Dir(program)), append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		tb.Fatalf("build %s: %v: %s", variant, err, out)
+	}
+	return variant
+}
+
 // BenchmarkCompare measures the chains of ours in two revisions by turns: this
 // tree's, which drives both, and -base. The chains are opened anew in each
 // round.
@@ -85,16 +112,17 @@ func BenchmarkCompare(b *testing.B) {
 	}
 	tb, s := interruptible(b), newSamples(b)
 	base, head := buildRevision(tb, *baseFlag), lab.Program(b)
-	var all []candidate
 	var names []string
-	for i := range kinds {
-		if !kinds[i].ours {
-			b.Fatalf("compare: %s is the same in every revision", kinds[i].name)
+	for _, kind := range kinds {
+		if !kind.ours {
+			b.Fatalf("compare: %s is the same in every revision", kind.name)
 		}
-		names = append(names, kinds[i].name)
-		all = append(all,
-			candidate{kind: &kinds[i], name: kinds[i].name + atBase, program: base},
-			candidate{kind: &kinds[i], name: kinds[i].name + atHead, program: head})
+		names = append(names, kind.name)
+	}
+	var all []candidate
+	were, are := candidates(tb, kinds, base, atBase), candidates(tb, kinds, head, atHead)
+	for i := range kinds { // side by side, so that they share the machine's mood
+		all = append(all, were[i], are[i])
 	}
 	missing := measure(tb, all, loadOf(*pingsFlag, *echoFlag, *streamFlag), *roundsFlag, true, s)
 	if *eventsFlag > 0 {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -155,7 +156,7 @@ func measure(tb testing.TB, all []candidate, l load, rounds int, fresh bool, s *
 			memory(tb, chains, s, "idle", round)
 		}
 		progress("round %d of %d", round+1, rounds)
-		turn(tb, rotated(chains, round), l, round, s)
+		turn(tb, ordered(chains, round), l, round, s)
 		if fresh || round == rounds-1 {
 			memory(tb, chains, s, "after", round)
 		}
@@ -164,13 +165,19 @@ func measure(tb testing.TB, all []candidate, l load, rounds int, fresh bool, s *
 	return missing
 }
 
-// rotated returns the chains beginning with the n-th.
-func rotated(chains []*chain, n int) []*chain {
+// ordered returns the chains in the order of a round: each round begins with
+// another one, and every other goes backwards, so that none always comes first
+// or after the same one.
+func ordered(chains []*chain, round int) []*chain {
 	if len(chains) == 0 {
 		return nil
 	}
-	n %= len(chains)
-	return append(append([]*chain{}, chains[n:]...), chains[:n]...)
+	first := round % len(chains)
+	order := slices.Concat(chains[first:], chains[:first])
+	if round%2 == 1 {
+		slices.Reverse(order)
+	}
+	return order
 }
 
 // turn asks each chain once for everything.
@@ -239,11 +246,7 @@ func BenchmarkChains(b *testing.B) {
 	}
 	tb, s := interruptible(b), newSamples(b)
 	program := lab.Program(b)
-	var all []candidate
-	for i := range kinds {
-		all = append(all, candidate{kind: &kinds[i], name: kinds[i].name, program: program})
-	}
-	missing := measure(tb, all, loadOf(*pingsFlag, *echoFlag, *streamFlag), *roundsFlag, false, s)
+	missing := measure(tb, candidates(tb, kinds, program, ""), loadOf(*pingsFlag, *echoFlag, *streamFlag), *roundsFlag, false, s)
 	finish(b, s, func(w io.Writer) {
 		chainTable(w, s, kinds, missing)
 		targetTable(w, s)
@@ -273,11 +276,7 @@ func TestSmoke(t *testing.T) {
 	}
 	var file, table strings.Builder
 	s := &samples{out: &file}
-	var all []candidate
-	for i := range kinds {
-		all = append(all, candidate{kind: &kinds[i], name: kinds[i].name, program: lab.Program(t)})
-	}
-	measure(t, all, load{pings: 20, echo: payload(100_000), stream: payload(200_000)}, 1, false, s)
+	measure(t, candidates(t, kinds, lab.Program(t), ""), load{pings: 20, echo: payload(100_000), stream: payload(200_000)}, 1, false, s)
 	for _, name := range []string{chainPTY, chainTunnel} {
 		for _, m := range []string{"rt1_p50", "rt16_p90", "rt256_p99", "echo", "stream"} {
 			if v, ok := s.median(name, m); !ok || v <= 0 {
