@@ -27,6 +27,9 @@ type chainKind struct {
 	// link is the kind of link that program is built to take for WireGuard's if
 	// it is named kubespan; "": only the kernel's own.
 	link string
+	// part is the part of the throughput loads that it gets, as a divisor; 0:
+	// all of them.
+	part int
 	open func(tb testing.TB, program string) (c *chain, reason string)
 }
 
@@ -49,7 +52,7 @@ var chainKinds = []chainKind{
 	{name: chainPlain, title: "ser2net (chardelay off) + socat, plain TCP", open: openPlain},
 	{name: chainWireGuard, title: "the same through wireguard-go (TUN)", open: openWireGuard},
 	{name: chainTunnel, title: "serialspan, own tunnel", ours: true, open: openTunnel},
-	{name: chainRelay, title: "serialspan, relayed by a third", ours: true, open: openRelay},
+	{name: chainRelay, title: "serialspan, relayed by a third", ours: true, part: 8, open: openRelay},
 	{name: chainKubeSpan, title: "serialspan on a KubeSpan of wireguard-go", ours: true, link: "tun", open: openKubeSpan},
 	{name: chainTrusted, title: "serialspan on a trusted link, no tunnel", ours: true, link: "veth", open: openTrusted},
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -184,4 +185,51 @@ func answers(tb testing.TB, app *os.File) {
 			return
 		}
 	}
+}
+
+func TestReceive(t *testing.T) {
+	data := payload(100_000)
+	wrong := bytes.Clone(data)
+	wrong[77_777] ^= 1
+	for _, c := range []struct {
+		name string
+		got  []byte
+		ok   bool
+	}{
+		{"the same", data, true},
+		{"one bit", wrong, false},
+		{"one byte less", data[:len(data)-1], false},
+		{"one byte lost", slices.Concat(data[:5000], data[5001:], []byte{0}), false},
+	} {
+		if err := receive(bytes.NewReader(c.got), data); (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if bytes.Equal(payload(100_001)[:100_000], data) {
+		t.Error("payloads of two sizes begin alike")
+	}
+}
+
+// The harness finds what a chain does wrong: this one swaps two bytes.
+func TestTalkFindsErrors(t *testing.T) {
+	tty := lab.NewTTY(t)
+	app := lab.OpenTTY(t, tty.Path)
+	data := payload(lineRate / 10)
+	delays, err := talk(t.Context(), tty, app, data)
+	if err != nil || len(delays) < 3 || quantile(delays, 0) <= 0 {
+		t.Errorf("delays %v, %v", delays, err)
+	}
+	if _, err := talk(t.Context(), swapping{tty}, app, data); err == nil {
+		t.Error("two bytes were swapped, and nothing was said")
+	}
+}
+
+type swapping struct{ *lab.TTY }
+
+func (s swapping) Write(p []byte) (int, error) {
+	q := bytes.Clone(p)
+	if len(q) > 1 {
+		q[0], q[1] = q[1], q[0]
+	}
+	return s.TTY.Write(q)
 }

@@ -48,3 +48,16 @@ func resident(tb testing.TB, pids []int) (all, largest float64) {
 	}
 	return all, largest
 }
+
+func TestOwnProcess(t *testing.T) {
+	me := []int{os.Getpid()}
+	before, start := cpuTime(t, me), time.Now()
+	for cpuTime(t, me)-before < 20*time.Millisecond {
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("%v of processor time after %v of work", cpuTime(t, me)-before, time.Since(start))
+		}
+	}
+	if all, largest := resident(t, append(me, me...)); all <= largest || largest < 1e6 {
+		t.Errorf("resident memory is %v, of the same twice %v", largest, all)
+	}
+}

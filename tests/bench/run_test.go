@@ -217,13 +217,14 @@ func turn(tb testing.TB, chains []*chain, l load, round int, s *samples) {
 			})
 		})
 	}
-	throughput := func(measure string, data []byte, f func(c *chain) (time.Duration, error)) {
-		if len(data) == 0 {
+	throughput := func(measure string, all []byte, f func(c *chain, data []byte) (time.Duration, error)) {
+		if len(all) == 0 {
 			return
 		}
 		each(measure, func(c *chain) error {
+			data := all[:len(all)/max(1, c.kind.part)]
 			return cpu(c, "cpu_per_MB_"+measure, float64(len(data))/1e6, "s", func() error {
-				took, err := f(c)
+				took, err := f(c, data)
 				if err == nil {
 					s.add(c.name, measure, round, float64(len(data))/took.Seconds(), "B/s")
 				}
@@ -231,9 +232,9 @@ func turn(tb testing.TB, chains []*chain, l load, round int, s *samples) {
 			})
 		})
 	}
-	throughput("echo", l.echo, func(c *chain) (time.Duration, error) { return echoed(tb.Context(), c.app, l.echo) })
-	throughput("stream", l.stream, func(c *chain) (time.Duration, error) {
-		return streamed(tb.Context(), c.device, c.app, l.stream)
+	throughput("echo", l.echo, func(c *chain, data []byte) (time.Duration, error) { return echoed(tb.Context(), c.app, data) })
+	throughput("stream", l.stream, func(c *chain, data []byte) (time.Duration, error) {
+		return streamed(tb.Context(), c.device, c.app, data)
 	})
 }
 
