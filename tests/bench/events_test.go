@@ -45,11 +45,14 @@ func events(tb testing.TB, revisions []eventful, n int, s *samples) {
 	for i := range n {
 		progress("events, %d of %d", i+1, n)
 		for _, w := range worlds {
-			for measure, happen := range map[string]func(testing.TB) time.Duration{
-				"resume": w.pair.resume, "replug": w.pair.replug, "direct_to_relay": w.trio.relay,
-				"start_edge": w.trio.startEdge, "start_consumer": w.trio.startConsumer,
+			for _, event := range []struct {
+				measure string
+				happen  func(testing.TB) time.Duration
+			}{
+				{"resume", w.pair.resume}, {"replug", w.pair.replug}, {"direct_to_relay", w.trio.relay},
+				{"start_edge", w.trio.startEdge}, {"start_consumer", w.trio.startConsumer},
 			} {
-				s.add(w.name, measure, i, happen(tb).Seconds(), "s")
+				s.add(w.name, event.measure, i, event.happen(tb).Seconds(), "s")
 			}
 		}
 	}

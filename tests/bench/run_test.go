@@ -40,8 +40,12 @@ type load struct {
 	echo, stream []byte // one way there and back; one way
 }
 
-// pingSizes are the round trips' sizes in bytes.
-var pingSizes = []int{1, 16, 256}
+// pingSizes are the round trips' sizes in bytes; quantiles, in percent, are
+// what is kept of a round's.
+var (
+	pingSizes = []int{1, 16, 256}
+	quantiles = []int{50, 90, 99}
+)
 
 func loadOf(pings, echoMB, streamMB int) load {
 	return load{pings: pings, echo: payload(echoMB * 1e6), stream: payload(streamMB * 1e6)}
@@ -183,59 +187,69 @@ func ordered(chains []*chain, round int) []*chain {
 // turn asks each chain once for everything.
 func turn(tb testing.TB, chains []*chain, l load, round int, s *samples) {
 	tb.Helper()
-	each := func(what string, f func(c *chain) error) {
-		for _, c := range chains {
-			if err := f(c); err != nil {
-				tb.Fatalf("%s: %s: %v", c.name, what, err)
-			}
-		}
-	}
-	cpu := func(c *chain, measure string, per float64, unit string, f func() error) error {
-		before := cpuTime(tb, c.pids())
-		if err := f(); err != nil {
-			return err
-		}
-		if spent := cpuTime(tb, c.pids()) - before; spent > 0 {
-			s.add(c.name, measure, round, spent.Seconds()/per, unit)
-		}
-		return nil
-	}
 	for _, size := range pingSizes {
 		n := l.pings
 		if size != 16 {
 			n = max(1, n/2)
 		}
-		each(fmt.Sprintf("round trips of %d bytes", size), func(c *chain) error {
-			return cpu(c, fmt.Sprintf("cpu_per_1000_rt_%d", size), float64(n)/1000, "s", func() error {
-				took, err := ping(tb.Context(), c.app, size, n)
-				if err == nil {
-					s.add(c.name, fmt.Sprintf("rt%d_p50", size), round, quantile(took, 0.5), "s")
-					s.add(c.name, fmt.Sprintf("rt%d_p90", size), round, quantile(took, 0.9), "s")
-					s.add(c.name, fmt.Sprintf("rt%d_p99", size), round, quantile(took, 0.99), "s")
-				}
-				return err
-			})
-		})
+		roundTrips(tb, chains, size, n, round, s)
 	}
-	throughput := func(measure string, all []byte, f func(c *chain, data []byte) (time.Duration, error)) {
-		if len(all) == 0 {
-			return
-		}
-		each(measure, func(c *chain) error {
-			data := all[:len(all)/max(1, c.kind.part)]
-			return cpu(c, "cpu_per_MB_"+measure, float64(len(data))/1e6, "s", func() error {
-				took, err := f(c, data)
-				if err == nil {
-					s.add(c.name, measure, round, float64(len(data))/took.Seconds(), "B/s")
-				}
-				return err
-			})
-		})
-	}
-	throughput("echo", l.echo, func(c *chain, data []byte) (time.Duration, error) { return echoed(tb.Context(), c.app, data) })
-	throughput("stream", l.stream, func(c *chain, data []byte) (time.Duration, error) {
+	throughput(tb, chains, "echo", l.echo, round, s, func(c *chain, data []byte) (time.Duration, error) {
+		return echoed(tb.Context(), c.app, data)
+	})
+	throughput(tb, chains, "stream", l.stream, round, s, func(c *chain, data []byte) (time.Duration, error) {
 		return streamed(tb.Context(), c.device, c.app, data)
 	})
+}
+
+// sliceOf is how many round trips a chain makes before it is the next one's
+// turn within a round: few, because a busy machine's moods are short.
+const sliceOf = 50
+
+// roundTrips samples n round trips of each chain.
+func roundTrips(tb testing.TB, chains []*chain, size, n, round int, s *samples) {
+	tb.Helper()
+	took, cpu := make([][]float64, len(chains)), make([]time.Duration, len(chains))
+	for done := 0; done < n; done += sliceOf {
+		for i, c := range chains {
+			before := cpuTime(tb, c.pids())
+			some, err := ping(tb.Context(), c.app, size, min(sliceOf, n-done))
+			if err != nil {
+				tb.Fatalf("%s: round trips of %d bytes: %v", c.name, size, err)
+			}
+			cpu[i] += cpuTime(tb, c.pids()) - before
+			took[i] = append(took[i], some...)
+		}
+	}
+	for i, c := range chains {
+		for _, q := range quantiles {
+			s.add(c.name, fmt.Sprintf("rt%d_p%d", size, q), round, quantile(took[i], float64(q)/100), "s")
+		}
+		if cpu[i] > 0 { // none without processes
+			s.add(c.name, fmt.Sprintf("cpu_per_1000_rt_%d", size), round, cpu[i].Seconds()*1000/float64(n), "s")
+		}
+	}
+}
+
+// throughput samples how fast carry takes data, or the chain's part of it,
+// through each chain.
+func throughput(tb testing.TB, chains []*chain, measure string, all []byte, round int, s *samples, carry func(*chain, []byte) (time.Duration, error)) {
+	tb.Helper()
+	for _, c := range chains {
+		data := all[:len(all)/max(1, c.kind.part)]
+		if len(data) == 0 {
+			continue
+		}
+		before := cpuTime(tb, c.pids())
+		took, err := carry(c, data)
+		if err != nil {
+			tb.Fatalf("%s: %s: %v", c.name, measure, err)
+		}
+		s.add(c.name, measure, round, float64(len(data))/took.Seconds(), "B/s")
+		if spent := cpuTime(tb, c.pids()) - before; spent > 0 {
+			s.add(c.name, "cpu_per_MB_"+measure, round, spent.Seconds()/(float64(len(data))/1e6), "s")
+		}
+	}
 }
 
 // BenchmarkChains is the part of `make bench` with all chains side by side.

@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -27,7 +28,7 @@ func show(value float64, unit string) string {
 // roundTo keeps three digits of a time in seconds.
 func roundTo(seconds float64) time.Duration {
 	to := time.Nanosecond
-	for ; seconds*1e9 >= 1000*float64(to); to *= 10 {
+	for ; math.Abs(seconds)*1e9 >= 1000*float64(to); to *= 10 {
 	}
 	return to
 }
@@ -207,7 +208,7 @@ func TestShow(t *testing.T) {
 		value float64
 		unit  string
 	}{
-		"314µs": {0.00031449, "s"}, "3.29ms": {0.0032912, "s"}, "1.23s": {1.2349, "s"}, "850ns": {8.5e-7, "s"},
+		"314µs": {0.00031449, "s"}, "3.29ms": {0.0032912, "s"}, "1.23s": {1.2349, "s"}, "850ns": {8.5e-7, "s"}, "-4.7ms": {-0.004697181, "s"},
 		"14.2 MB": {14.23e6, "B"}, "6.1 MB/s": {6.12e6, "B/s"}, "0.25 % of a core": {0.0025, "cores"},
 	} {
 		if got := show(is.value, is.unit); got != want {
