@@ -42,7 +42,7 @@ bench: ## next to ser2net, socat and wireguard-go: ROUNDS=5 CHAINS=… QUICK=1 (
 	@ROUNDS="$(ROUNDS)" CHAINS="$(CHAINS)" QUICK="$(QUICK)" PARTS="$(PARTS)" ./tests/bench/run measure
 
 bench-compare: ## this tree next to BASE=revision, in turns: what is worse by more than the noise
-	@ROUNDS="$(ROUNDS)" CHAINS="$(CHAINS)" QUICK="$(QUICK)" ./tests/bench/run compare "$(BASE)"
+	@ROUNDS="$(ROUNDS)" CHAINS="$(CHAINS)" QUICK="$(QUICK)" PARTS="$(PARTS)" ./tests/bench/run compare "$(BASE)"
 
 clean: ## remove what was built
 	@rm -rf bin
