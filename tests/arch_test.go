@@ -25,7 +25,7 @@ const module = "github.com/serialspan/serialspan"
 // where it belongs, and DESIGN's picture of the house with it. An entry that
 // ends in "/..." covers all below it.
 var floors = [][]string{
-	{"mesh/identity", "bridge/line", "registry/naming", "mesh/rawio"},                                                   // values
+	{"mesh/identity", "bridge/line", "registry/naming", "mesh/rawio"},                                                              // values
 	{"mesh/roster", "mesh/peering", "mesh/internal/probe", "bridge/session", "bridge/rfc2217", "bridge/profile", "bridge/capture"}, // pure machines
 	{"mesh/internal/join", "registry"},
 	{"mesh/internal/underlay", "mesh/internal/tunnel", "mesh/internal/quicnet", "mesh/internal/gossip", "mesh/kubespan", // adapters

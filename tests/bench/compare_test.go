@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -124,11 +125,17 @@ func BenchmarkCompare(b *testing.B) {
 	for i := range kinds { // side by side, so that they share the machine's mood
 		all = append(all, were[i], are[i])
 	}
-	missing := measure(tb, all, loadOf(*pingsFlag, *echoFlag, *streamFlag), *roundsFlag, true, s)
-	if *eventsFlag > 0 {
-		events(tb, []eventful{{chainEvents + atBase, base}, {chainEvents + atHead, head}}, *eventsFlag, s)
-		names = append(names, chainEvents)
+	var missing map[string]string
+	if *pingsFlag > 0 {
+		missing = measure(tb, all, loadOf(*pingsFlag, *echoFlag, *streamFlag), *roundsFlag, true, s)
 	}
+	if *devicesFlag > 0 {
+		many(tb, []revised{{chainMany + atBase, base}, {chainMany + atHead, head}}, *devicesFlag, *roundsFlag, *talkFlag, s)
+	}
+	if *eventsFlag > 0 {
+		events(tb, []revised{{chainEvents + atBase, base}, {chainEvents + atHead, head}}, *eventsFlag, s)
+	}
+	names = append(names, chainMany, chainEvents)
 	finish(b, s, func(w io.Writer) {
 		for name, reason := range missing {
 			fmt.Fprintf(w, "%s: %s\n", name, reason)
@@ -149,8 +156,8 @@ func compareTable(w io.Writer, s *samples, chains []string) (worse int) {
 	for _, chain := range chains {
 		for _, m := range s.measures() {
 			were, are := s.of(chain+atBase, m), s.of(chain+atHead, m)
-			if len(were) == 0 || len(were) != len(are) {
-				continue
+			if len(were) == 0 || len(were) != len(are) || min(slices.Min(were), slices.Min(are)) <= 0 {
+				continue // not measured in both, or differences, which have no ratio
 			}
 			quotients := ratios(are, were)
 			r, p := median(quotients), signedRank(quotients)

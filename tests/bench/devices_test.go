@@ -101,36 +101,21 @@ func speak(stick io.Writer, data []byte, pieces chan<- said) error {
 	return nil
 }
 
-// talkAll lets all devices talk at once and samples the delays.
-func talkAll(ctx context.Context, sticks []*lab.TTY, apps []*os.File, data []byte, chain string, round int, s *samples) error {
-	delays, errs := make([][]float64, len(sticks)), make([]error, len(sticks))
-	var all sync.WaitGroup
-	for i := range sticks {
-		all.Go(func() {
-			// Not all at the same moment.
-			offset := i * 4096 % (len(data) / 2)
-			mine := slices.Concat(data[offset:], data[:offset])
-			if delays[i], errs[i] = talk(ctx, sticks[i], apps[i], mine); errs[i] != nil {
-				errs[i] = fmt.Errorf("device %d: %w", i, errs[i])
-			}
-		})
-	}
-	all.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	together := slices.Concat(delays...)
-	s.add(chain, "delay_p50", round, quantile(together, 0.5), "s")
-	s.add(chain, "delay_p99", round, quantile(together, 0.99), "s")
-	s.add(chain, "delay_worst", round, quantile(together, 1), "s")
-	return nil
+// crowd is many devices, the applications that have them open, and the agents
+// in between, the edge first.
+type crowd struct {
+	name   string // of the samples
+	sticks []*lab.TTY
+	apps   []*os.File
+	pids   []int
 }
 
-// manyDevices starts an edge with so many devices and four consumers that have
-// a share of them each. It returns the devices, the applications' ends and the
-// agents, the edge first.
-func manyDevices(tb testing.TB, program string, count int) (sticks []*lab.TTY, apps []*os.File, agents []*lab.Agent) {
+// newCrowd starts an edge with so many devices and four consumers that have a
+// share of them each.
+func newCrowd(tb testing.TB, r revised, count int) *crowd {
 	tb.Helper()
+	progress("open %s: %d", r.name, count)
+	c := &crowd{name: r.name}
 	names := []string{"edge"}
 	for i := range consumers {
 		names = append(names, fmt.Sprintf("consumer%d", i))
@@ -139,61 +124,85 @@ func manyDevices(tb testing.TB, program string, count int) (sticks []*lab.TTY, a
 	var rules []lab.Settings
 	name := func(i int) string { return fmt.Sprintf("line-%02d", i) }
 	for i := range count {
-		sticks = append(sticks, lab.NewTTY(tb))
-		rules = append(rules, lab.Settings{"match": lab.Settings{"path": sticks[i].Path}, "name": name(i), "line": "115200n81"})
+		c.sticks = append(c.sticks, lab.NewTTY(tb))
+		rules = append(rules, lab.Settings{"match": lab.Settings{"path": c.sticks[i].Path}, "name": name(i), "line": "115200n81"})
 	}
-	secret := lab.NewSecretBy(tb, program)
-	agents = append(agents, lab.StartAgentBy(tb, program, n.Host("edge"), "edge", secret, quietly(lab.Settings{"devices": lab.Settings{"rules": rules}})))
+	secret := lab.NewSecretBy(tb, r.program)
+	agents := []*lab.Agent{lab.StartAgentBy(tb, r.program, n.Host("edge"), "edge", secret, quietly(lab.Settings{"devices": lab.Settings{"rules": rules}}))}
 	for _, consumer := range names[1:] {
-		agents = append(agents, lab.StartAgentBy(tb, program, n.Host(consumer), consumer, secret, quietly(lab.Settings{"cluster": joining(n.Host("edge"))})))
+		agents = append(agents, lab.StartAgentBy(tb, r.program, n.Host(consumer), consumer, secret, quietly(lab.Settings{"cluster": joining(n.Host("edge"))})))
 	}
 	for i := range count {
 		a := agents[1+i%consumers]
 		a.WaitDevice(name(i), 30*time.Second)
 		link := filepath.Join(a.Dir, name(i))
 		a.MustRun("attach", name(i), "--pty", link)
-		apps = append(apps, lab.OpenTTY(tb, link))
+		c.apps = append(c.apps, lab.OpenTTY(tb, link))
 		a.WaitAttachment(link, client.AttachmentConnected, 20*time.Second)
 	}
-	return sticks, apps, agents
+	for _, a := range agents {
+		c.pids = append(c.pids, a.PID)
+	}
+	return c
+}
+
+// talk lets all devices talk at once and samples the delays.
+func (c *crowd) talk(tb testing.TB, data []byte, round int, s *samples) {
+	tb.Helper()
+	delays, errs := make([][]float64, len(c.sticks)), make([]error, len(c.sticks))
+	var all sync.WaitGroup
+	for i := range c.sticks {
+		all.Go(func() {
+			// Not all at the same moment.
+			offset := i * 4096 % (len(data) / 2)
+			mine := slices.Concat(data[offset:], data[:offset])
+			if delays[i], errs[i] = talk(tb.Context(), c.sticks[i], c.apps[i], mine); errs[i] != nil {
+				errs[i] = fmt.Errorf("device %d: %w", i, errs[i])
+			}
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		tb.Fatalf("%s: %v", c.name, err)
+	}
+	together := slices.Concat(delays...)
+	s.add(c.name, "delay_p50", round, quantile(together, 0.5), "s")
+	s.add(c.name, "delay_p99", round, quantile(together, 0.99), "s")
+	s.add(c.name, "delay_worst", round, quantile(together, 1), "s")
 }
 
 // many measures count devices that talk for so long, with nothing in between
-// and through agents, by turns.
-func many(tb testing.TB, program string, count, rounds int, during time.Duration, s *samples) {
+// and through the agents of each revision, by turns.
+func many(tb testing.TB, revisions []revised, count, rounds int, during time.Duration, s *samples) {
 	tb.Helper()
-	var alone []*lab.TTY
-	var beside []*os.File
-	for range count {
-		alone = append(alone, lab.NewTTY(tb))
-		beside = append(beside, lab.OpenTTY(tb, alone[len(alone)-1].Path))
+	alone := &crowd{name: chainManyPTY}
+	for i := range count {
+		alone.sticks = append(alone.sticks, lab.NewTTY(tb))
+		alone.apps = append(alone.apps, lab.OpenTTY(tb, alone.sticks[i].Path))
 	}
-	progress("open %d devices", count)
-	sticks, apps, agents := manyDevices(tb, program, count)
-	var pids []int
-	for _, a := range agents {
-		pids = append(pids, a.PID)
+	var crowds []*crowd
+	for _, r := range revisions {
+		crowds = append(crowds, newCrowd(tb, r, count))
 	}
 	data := payload(int(during.Seconds() * lineRate))
 	for round := range rounds {
 		progress("%d devices, round %d of %d", count, round+1, rounds)
-		if err := talkAll(tb.Context(), alone, beside, data, chainManyPTY, round, s); err != nil {
-			tb.Fatal(err)
-		}
-		edge, all, start := cpuTime(tb, pids[:1]), cpuTime(tb, pids), time.Now()
-		if err := talkAll(tb.Context(), sticks, apps, data, chainMany, round, s); err != nil {
-			tb.Fatal(err)
-		}
-		took := time.Since(start).Seconds()
-		s.add(chainMany, "cpu_edge", round, (cpuTime(tb, pids[:1])-edge).Seconds()/took, "cores")
-		s.add(chainMany, "cpu_all", round, (cpuTime(tb, pids)-all).Seconds()/took, "cores")
-		sum, _ := resident(tb, pids[:1])
-		s.add(chainMany, "rss_edge", round, sum, "B")
-		_, largest := resident(tb, pids[1:])
-		s.add(chainMany, "rss_largest_consumer", round, largest, "B")
-		for _, q := range []string{"delay_p50", "delay_p99", "delay_worst"} {
-			with, without := s.of(chainMany, q), s.of(chainManyPTY, q)
-			s.add(chainMany, "added_"+q, round, with[round]-without[round], "s")
+		alone.talk(tb, data, round, s)
+		for i := range crowds {
+			c := crowds[(i+round)%len(crowds)]
+			edge, all, start := cpuTime(tb, c.pids[:1]), cpuTime(tb, c.pids), time.Now()
+			c.talk(tb, data, round, s)
+			took := time.Since(start).Seconds()
+			s.add(c.name, "cpu_edge", round, (cpuTime(tb, c.pids[:1])-edge).Seconds()/took, "cores")
+			s.add(c.name, "cpu_all", round, (cpuTime(tb, c.pids)-all).Seconds()/took, "cores")
+			sum, _ := resident(tb, c.pids[:1])
+			s.add(c.name, "rss_edge", round, sum, "B")
+			_, largest := resident(tb, c.pids[1:])
+			s.add(c.name, "rss_largest_consumer", round, largest, "B")
+			for _, q := range []string{"delay_p50", "delay_p99", "delay_worst"} {
+				with, without := s.of(c.name, q), s.of(chainManyPTY, q)
+				s.add(c.name, "added_"+q, round, with[round]-without[round], "s")
+			}
 		}
 	}
 }
@@ -202,7 +211,7 @@ func many(tb testing.TB, program string, count, rounds int, during time.Duration
 func BenchmarkDevices(b *testing.B) {
 	lab.NeedRoot(b)
 	tb, s := interruptible(b), newSamples(b)
-	many(tb, lab.Program(b), *devicesFlag, *roundsFlag, *talkFlag, s)
+	many(tb, []revised{{chainMany, lab.Program(b)}}, *devicesFlag, *roundsFlag, *talkFlag, s)
 	finish(b, s, func(w io.Writer) {
 		fmt.Fprintf(w, "%d devices at 115,200 bit/s to %d consumers, bytes exact; medians of the rounds\n", *devicesFlag, consumers)
 		listTable(w, s)

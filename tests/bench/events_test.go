@@ -20,14 +20,14 @@ import (
 // that happens keeps an application waiting.
 const chainEvents = "events"
 
-// eventful is a revision whose events are measured, and its name in samples.
-type eventful struct{ name, program string }
+// revised is a program to be measured, and the name of its samples.
+type revised struct{ name, program string }
 
 // events makes each event happen n times with each revision, by turns.
-func events(tb testing.TB, revisions []eventful, n int, s *samples) {
+func events(tb testing.TB, revisions []revised, n int, s *samples) {
 	tb.Helper()
 	type world struct {
-		*eventful
+		*revised
 		pair *pair
 		trio *trio
 	}
@@ -312,6 +312,6 @@ func BenchmarkEvents(b *testing.B) {
 	lab.NeedRoot(b)
 	lab.NeedTools(b, "nft")
 	tb, s := interruptible(b), newSamples(b)
-	events(tb, []eventful{{chainEvents, lab.Program(b)}}, *eventsFlag, s)
+	events(tb, []revised{{chainEvents, lab.Program(b)}}, *eventsFlag, s)
 	finish(b, s, func(w io.Writer) { targetTable(w, s) })
 }
