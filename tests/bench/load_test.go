@@ -216,7 +216,7 @@ func TestTalkFindsErrors(t *testing.T) {
 	app := lab.OpenTTY(t, tty.Path)
 	data := payload(lineRate / 10)
 	delays, err := talk(t.Context(), tty, app, data)
-	if err != nil || len(delays) < 3 || quantile(delays, 0) <= 0 {
+	if err != nil || len(delays) == 0 || quantile(delays, 0) <= 0 {
 		t.Errorf("delays %v, %v", delays, err)
 	}
 	if _, err := talk(t.Context(), swapping{tty}, app, data); err == nil {

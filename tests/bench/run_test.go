@@ -116,8 +116,10 @@ func open(tb testing.TB, all []candidate, s *samples, missing map[string]string)
 			continue
 		}
 		progress("open %s", one.name)
-		c, reason := one.kind.open(tb, one.program)
+		own := newScope(tb)
+		c, reason := one.kind.open(own, one.program)
 		if reason != "" {
+			own.close()
 			progress("%s: %s", one.name, reason)
 			missing[one.name] = reason
 			s.write(note{Kind: "unavailable", Chain: one.name, Reason: reason})
