@@ -327,29 +327,37 @@ func (a *Attacher) OpenRaw(ctx context.Context, device string, take Take) (io.Re
 	if take > TakeForce {
 		return nil, fmt.Errorf("open %q: take %d is not known", device, take)
 	}
-	r, err := a.openStream(ctx, device, "console", "", take.wire(), func(r *raw) sink { return rawSink{r} })
+	r, err := a.openStream(ctx, stream{device: device, kind: "console", take: take.wire()}, func(r *raw) sink { return rawSink{r} })
 	if err != nil {
 		return nil, fmt.Errorf("open %q: %w", device, err)
 	}
 	return r, nil
 }
 
+// stream is what openStream opens.
+type stream struct {
+	device, kind string
+	line         string // settings to begin with; empty: the device's own
+	take         session.Take
+	readOnly     bool
+}
+
 // openStream opens a stream of some kind; side makes what the session writes
 // to.
-func (a *Attacher) openStream(ctx context.Context, device, kind, line string, take session.Take, side func(*raw) sink) (*raw, error) {
+func (a *Attacher) openStream(ctx context.Context, s stream, side func(*raw) sink) (*raw, error) {
 	a.mu.Lock()
 	if a.child == nil {
 		a.mu.Unlock()
 		return nil, ErrNotRunning
 	}
-	if device == "" {
+	if s.device == "" {
 		a.mu.Unlock()
 		return nil, errors.New("no device is named")
 	}
 	runCtx, release := a.child()
 	r := newRaw()
-	r.use = newUse(&a.config, a.config.Logger.With("device", device), device, kind, side(r), &right{take: take})
-	r.use.line = line
+	r.use = newUse(&a.config, a.config.Logger.With("device", s.device), s.device, s.kind, side(r), &right{take: s.take})
+	r.use.line, r.use.readOnly = s.line, s.readOnly
 	r.use.eager = true
 	r.use.start(runCtx, a.workers, func(err error) {
 		release()

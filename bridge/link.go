@@ -54,6 +54,7 @@ type link struct {
 	closed  bool
 	givenUp bool // settled waits no longer
 	kicked  bool // a kick is under way
+	purges  int  // of what waits in send
 	timer   *time.Timer
 	wake    time.Duration // what timer is set to; 0: not set
 	stats   linkStats
@@ -174,6 +175,9 @@ func (l *link) serve(conn net.Conn, frames *frameReader) error {
 		case event.Skipped > 0:
 			l.out.skip(event.Skipped)
 		case event.Control.Kind != 0:
+			if h, ok := l.out.to.(hearer); ok {
+				h.hear(event.Control)
+			}
 			l.out.control(event.Control)
 		case event.Close != nil:
 			return event.Close
@@ -199,20 +203,27 @@ func (l *link) reason(conn net.Conn, err error) error {
 // send takes all of p from the local side, waiting for room for the whole of it
 // as the peer delivers, and writes it to the stream if there is one. Without a
 // stream it takes what fits into the window. It returns how much was taken: less
-// than all only with errLinkClosed.
+// than all only with errLinkClosed. What a purge overtakes counts as taken.
 func (l *link) send(p []byte) (int, error) {
 	sent := 0
+	l.mu.Lock()
+	purges := l.purges
+	l.mu.Unlock()
 	for sent < len(p) {
 		piece := p[sent:min(sent+session.MaxData, len(p))]
 		l.mu.Lock()
-		for !l.end.Fits(len(piece)) && !l.closed {
+		for !l.end.Fits(len(piece)+l.reserveLocked()) && !l.closed && l.purges == purges {
 			l.changed.Wait()
 		}
 		if l.closed {
 			l.mu.Unlock()
 			return sent, errLinkClosed
 		}
-		n := l.end.Write(l.now(), piece)
+		if l.purges != purges {
+			l.mu.Unlock()
+			return len(p), nil
+		}
+		n := l.end.Write(l.now(), piece[:min(len(piece), l.roomLocked())])
 		l.stats.sent += uint64(n)
 		l.mu.Unlock()
 		sent += n

@@ -146,6 +146,14 @@ func (l *link) drained(ctx context.Context) error {
 	}
 }
 
+// purge drops what waits in send.
+func (l *link) purge() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.purges++
+	l.changed.Broadcast()
+}
+
 // resumes counts a resume and returns how many there were.
 func (l *link) resumes() int {
 	l.mu.Lock()

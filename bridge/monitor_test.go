@@ -167,11 +167,15 @@ func TestOpenPort(t *testing.T) {
 			t.Errorf("opened with %v", port.Line())
 		}
 		synctest.Wait()
-		if on := p.Modem(); !on.Has(line.CTS) || on.Has(line.DSR) {
-			t.Errorf("modem lines %v", on)
+		if s := p.State(); !s.HasModem || !s.On.Has(line.CTS) || s.On.Has(line.DSR) || s.Line.Baud != 9600 {
+			t.Errorf("state %+v", s)
 		}
-		if err := errors.Join(p.SetLine(line.Settings{Baud: 57600, DataBits: 8}), p.SetModem(line.ModemOutputs, line.RTS), p.Break(250*time.Millisecond)); err != nil {
+		ctx := context.Background()
+		if err := errors.Join(p.SetLine(ctx, line.Settings{Baud: 57600, DataBits: 8}), p.SetModem(ctx, line.ModemOutputs, line.RTS), p.Break(ctx, 250*time.Millisecond)); err != nil {
 			t.Fatal(err)
+		}
+		if port.Line().Baud != 57600 {
+			t.Errorf("SetLine returned with %v at the device", port.Line())
 		}
 		if _, err := p.Write([]byte("x")); err != nil {
 			t.Fatal(err)
@@ -184,7 +188,9 @@ func TestOpenPort(t *testing.T) {
 		if err := p.Purge(session.PurgeReceive); err != nil {
 			t.Fatal(err)
 		}
-		synctest.Wait() // the device has been purged too
+		if end, err := p.Purged(ctx, session.PurgeReceive); err != nil || end != 3 {
+			t.Errorf("purged up to %d, %v", end, err)
+		}
 		_, _ = port.fromDevice.write([]byte("new"))
 		if b, err := readExactly(p, 3); err != nil || string(b) != "new" {
 			t.Errorf("%q, %v", b, err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,56 +19,112 @@ type PortOptions struct {
 	Take Take
 	// Kind is what the owner shows as the use. Default "port".
 	Kind string
-	// Changed is told, not to block, when Modem or Line have changed.
+	// ReadOnly reads along, whoever uses the device; that takes the right to
+	// read, and no line settings.
+	ReadOnly bool
+	// Changed is told, not to block, when State may say something new.
 	Changed func()
 }
 
 // RemotePort is a device opened as a port: bytes, line settings, modem lines,
 // break. What is asked for happens at the device in the order of the calls,
 // and after what was written before. All methods are safe for concurrent use.
+// Those with a ctx return when the device's node has done it, which takes a
+// round trip, or longer while the device takes no bytes or is away.
 type RemotePort struct {
-	raw     *raw
-	changed func()
+	raw      *raw
+	readOnly bool
+	changed  func()
 
 	mu     sync.Mutex
-	modem  line.ModemLines
-	failed error // what the device did not do, not told yet
+	known  line.ModemLines // modem lines that were ever told
+	modem  line.ModemLines // those of them that are on
+	failed error           // what the device did not do, not told yet
 }
 
-// ErrDevice is wrapped by the error of a method that says what the device did
-// not do of what was asked for earlier.
-var ErrDevice = errors.New("the device did not do what was asked")
+// PortGap is bytes that are missing.
+type PortGap struct {
+	ToDevice bool   // else from the device
+	Lost     uint64 // up to how many
+	Unknown  bool   // there may be more
+}
+
+// PortPiece is what comes next of a port: N bytes, or a Gap if N is 0.
+type PortPiece struct {
+	N   int
+	End uint64 // bytes that have left the port, read or purged, this piece included
+	Gap PortGap
+}
+
+// PortState is how a port is now.
+type PortState struct {
+	Line line.Settings // in force, as far as is known
+	// Known are the modem lines that the port has told, On those that are on.
+	Known, On line.ModemLines
+	HasModem  bool // it has modem lines and break
+	// Note says what is unusual, for people: who else uses the device, that it
+	// is away. Empty: nothing.
+	Note string
+}
+
+// Errors of a RemotePort that callers test for.
+var (
+	// ErrDevice is wrapped by the error of a method that says what the device
+	// did not do.
+	ErrDevice = errors.New("the device did not do what was asked")
+	// ErrReadOnly: the port was opened to read along.
+	ErrReadOnly = errors.New("it was opened to read along")
+	// errUnconfirmed: the session was lost meanwhile, another may follow.
+	errUnconfirmed = errors.New("the session was lost before the device's node confirmed it")
+)
 
 // OpenPort opens a device as a port; see OpenRaw for how long that takes, what
-// ends it and its errors.
+// ends it and its errors. An error wraps ErrDevice if the device has other line
+// settings than were asked for.
 func (a *Attacher) OpenPort(ctx context.Context, device string, o PortOptions) (*RemotePort, error) {
-	if o.Take > TakeForce {
+	switch {
+	case o.Take > TakeForce:
 		return nil, fmt.Errorf("open %q: take %d is not known", device, o.Take)
+	case o.ReadOnly && !o.Line.IsZero():
+		return nil, fmt.Errorf("open %q: set line settings: %w", device, ErrReadOnly)
 	}
 	if o.Kind == "" {
 		o.Kind = "port"
 	}
-	p := &RemotePort{changed: o.Changed}
+	p := &RemotePort{changed: o.Changed, readOnly: o.ReadOnly}
 	if p.changed == nil {
 		p.changed = func() {}
 	}
-	r, err := a.openStream(ctx, device, o.Kind, o.Line.String(), o.Take.wire(), func(r *raw) sink {
+	s := stream{device: device, kind: o.Kind, line: o.Line.String(), take: o.Take.wire(), readOnly: o.ReadOnly}
+	r, err := a.openStream(ctx, s, func(r *raw) sink {
 		p.raw = r
 		return portSide{rawSink{r}, p}
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open %q: %w", device, err)
 	}
-	p.raw = r
+	if inForce, _ := r.use.port(); !o.Line.IsZero() && !inForce.IsZero() && inForce != o.Line {
+		_ = r.Close()
+		return nil, fmt.Errorf("open %q: set line settings %v: %w: it has %v", device, o.Line, ErrDevice, inForce)
+	}
 	return p, nil
 }
 
-// Read implements io.Reader; see OpenRaw.
+// Read implements io.Reader; see OpenRaw. Gaps are passed over.
 func (p *RemotePort) Read(b []byte) (int, error) { return p.raw.Read(b) }
 
+// Next reads bytes into b, or returns the gap that stands before the next of
+// them. It blocks and ends as Read.
+func (p *RemotePort) Next(b []byte) (PortPiece, error) { return p.raw.next(b) }
+
 // Write implements io.Writer. It blocks while the device does not take the
-// bytes.
-func (p *RemotePort) Write(b []byte) (int, error) { return p.raw.Write(b) }
+// bytes; a Purge of what is sent ends that.
+func (p *RemotePort) Write(b []byte) (int, error) {
+	if p.readOnly {
+		return 0, ErrReadOnly
+	}
+	return p.raw.Write(b)
+}
 
 // Close gives what was written a moment to be delivered. It is safe to call
 // twice.
@@ -77,73 +135,117 @@ func (p *RemotePort) Status() Status { return p.raw.Status() }
 
 // Drain waits until the device's driver has all that was written.
 func (p *RemotePort) Drain(ctx context.Context) error {
-	if err := p.raw.use.drain(ctx); err != nil {
-		return fmt.Errorf("drain: %w", err)
-	}
-	return p.trouble()
+	return p.outcome(p.raw.use.drain(ctx))
 }
 
-// Purge drops what was not read or not sent: session.PurgeReceive,
-// session.PurgeTransmit.
+// Purge drops at once what was not read or not sent: session.PurgeReceive,
+// session.PurgeTransmit. The device's node follows; Purged waits for it.
 func (p *RemotePort) Purge(bits uint64) error {
+	if p.readOnly && bits&session.PurgeTransmit != 0 {
+		return ErrReadOnly
+	}
 	if bits&session.PurgeReceive != 0 {
 		p.raw.discard()
 	}
 	p.raw.use.purge(bits)
-	if bits&session.PurgeReceive != 0 {
-		p.raw.discard()
-	}
-	return p.trouble()
+	return nil
 }
 
-// SetLine asks for line settings.
-func (p *RemotePort) SetLine(s line.Settings) error {
+// Purged waits until what Purge asked for is done. Of what came before that
+// nothing can be read any more: the bytes before end have left the port, among
+// them those of a Next that has returned and is not used yet.
+func (p *RemotePort) Purged(ctx context.Context, bits uint64) (end uint64, err error) {
+	err = p.Drain(ctx)
+	if bits&session.PurgeReceive == 0 {
+		return 0, err
+	}
+	if l, gone := p.raw.use.session(); gone == nil {
+		l.out.discard()
+	}
+	return p.raw.discard(), err
+}
+
+// SetLine sets line settings. Those of later sessions begin with them too. Its
+// error wraps ErrDevice if the device has others now.
+func (p *RemotePort) SetLine(ctx context.Context, s line.Settings) error {
 	if err := s.Check(); err != nil {
 		return err
 	}
-	p.raw.use.setLine(s)
-	return p.trouble()
-}
-
-// Line returns the line settings in force, as far as is known.
-func (p *RemotePort) Line() line.Settings {
-	inForce, _ := p.raw.use.port()
-	return inForce
+	return p.ask(func() error { return p.raw.use.askLine(ctx, s) })
 }
 
 // SetModem sets the outputs (DTR, RTS) in mask as on says.
-func (p *RemotePort) SetModem(mask, on line.ModemLines) error {
-	p.raw.use.drive(mask&line.ModemOutputs, on)
-	return p.trouble()
+func (p *RemotePort) SetModem(ctx context.Context, mask, on line.ModemLines) error {
+	mask &= line.ModemOutputs
+	return p.signal(ctx, session.Control{Kind: session.KindModem, Mask: uint64(mask), Bits: uint64(on & mask)})
 }
 
-// Modem returns the modem inputs that are on.
-func (p *RemotePort) Modem() line.ModemLines {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.modem
-}
-
-// Break sends a break of this length, timed at the device. It does not wait
-// for its end; what is written after it follows it.
-func (p *RemotePort) Break(length time.Duration) error {
-	p.raw.use.control(session.Control{Kind: session.KindBreak, Millis: uint64(max(length, time.Millisecond).Milliseconds())})
-	return p.trouble()
+// Break sends a break of this length, timed at the device; what is written
+// after it follows it.
+func (p *RemotePort) Break(ctx context.Context, length time.Duration) error {
+	return p.signal(ctx, session.Control{Kind: session.KindBreak, Millis: uint64(max(length, time.Millisecond).Milliseconds())})
 }
 
 // Reset runs a reset recipe of the device's profile at its owner.
-func (p *RemotePort) Reset(recipe string) error {
-	p.raw.use.control(session.Control{Kind: session.KindReset, Text: recipe})
-	return p.trouble()
+func (p *RemotePort) Reset(ctx context.Context, recipe string) error {
+	return p.signal(ctx, session.Control{Kind: session.KindReset, Text: recipe})
 }
 
-// trouble returns what failed since it was last asked.
-func (p *RemotePort) trouble() error {
+// signal asks for what takes modem lines; its error wraps ErrNoSignals where
+// there are none.
+func (p *RemotePort) signal(ctx context.Context, c session.Control) error {
+	if !p.readOnly && !p.State().HasModem {
+		return ErrNoSignals
+	}
+	return p.ask(func() error { return p.raw.use.ask(ctx, c) })
+}
+
+func (p *RemotePort) ask(do func() error) error {
+	if p.readOnly {
+		return ErrReadOnly
+	}
+	p.mu.Lock()
+	p.failed = nil // of nobody who waits
+	p.mu.Unlock()
+	return p.outcome(do())
+}
+
+// outcome says what became of a request that ended with err.
+func (p *RemotePort) outcome(err error) error {
+	if errors.Is(err, errLinkClosed) {
+		over := p.raw.ending()
+		switch {
+		case over == nil:
+			return errUnconfirmed
+		case errors.Is(over, errLocalClosed):
+			return net.ErrClosed
+		}
+		return over
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	err := p.failed
+	if err == nil {
+		err = p.failed
+	}
 	p.failed = nil
 	return err
+}
+
+// State tells how the port is now.
+func (p *RemotePort) State() PortState {
+	inForce, can := p.raw.use.port()
+	p.mu.Lock()
+	s := PortState{Line: inForce, Known: p.known, On: p.modem, HasModem: slices.Contains(can, CapabilityModem)}
+	p.mu.Unlock()
+	switch seen := p.raw.use.view(); {
+	case seen.failure != nil && seen.connected:
+		s.Note = seen.failure.Error()
+	case seen.failure != nil && !seen.over:
+		s.Note = fmt.Sprintf("the way to the device is broken: %v", seen.failure)
+	case seen.users != "":
+		s.Note = "used by others too: " + seen.users
+	}
+	return s
 }
 
 // portSide is a RemotePort as the session writes to it.
@@ -152,26 +254,50 @@ type portSide struct {
 	port *RemotePort
 }
 
-func (s portSide) apply(_ context.Context, c session.Control) {
+// hear is told of controls as they come in.
+func (s portSide) hear(c session.Control) {
 	p := s.port
 	p.mu.Lock()
 	switch c.Kind {
 	case session.KindModem:
-		p.modem = line.ModemLines(c.Bits)
+		p.known, p.modem = line.ModemLines(c.Mask), line.ModemLines(c.Bits)
 	case session.KindFailed:
-		p.failed = fmt.Errorf("%w: %s", ErrDevice, c.Text)
-	default:
-		p.mu.Unlock()
-		return
+		p.failed = fmt.Errorf("%w: %s", ErrDevice, failure(c))
 	}
 	p.mu.Unlock()
 	p.changed()
 }
 
-// discard drops what was not read.
-func (r *raw) discard() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.buf = r.buf[:0]
-	r.changed.Broadcast()
+// failure says what a control that failed left behind.
+func failure(c session.Control) string {
+	switch {
+	case c.Line == "":
+		return c.Text
+	case c.Text == "":
+		return "its line settings are " + c.Line
+	}
+	return c.Text + "; its line settings are " + c.Line
 }
+
+// apply is told of controls at their place in the data.
+func (s portSide) apply(_ context.Context, c session.Control) {
+	switch c.Kind {
+	case session.KindGap:
+		s.mark(PortGap{Lost: c.Lost, Unknown: c.Unknown})
+	case session.KindLoss:
+		s.mark(PortGap{ToDevice: true, Lost: c.Lost, Unknown: c.Unknown})
+	}
+}
+
+// begins is told of a new session, and whether one was lost before it.
+func (s portSide) begins(between bool) {
+	if between {
+		s.mark(PortGap{Unknown: true})
+	}
+}
+
+// loses is told of bytes for the device that a lost session had.
+func (s portSide) loses(n uint64) { s.mark(PortGap{ToDevice: true, Lost: n}) }
+
+// noted is told when the use has something to say.
+func (s portSide) noted() { s.port.changed() }

@@ -26,6 +26,12 @@ type sink interface {
 	purge(bits uint64)
 }
 
+// hearer is a sink that is told of controls when they come in, which may be
+// long before their place in the data. It does not block.
+type hearer interface {
+	hear(c session.Control)
+}
+
 // drainChunk is how much the drainer hands to a blocking Write at once: what
 // a purge or a kick cannot take back any more.
 const drainChunk = 4096

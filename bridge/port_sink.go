@@ -81,8 +81,16 @@ func (s *portSink) apply(ctx context.Context, c session.Control) {
 			if known {
 				failed.Mask, failed.Bits = uint64(line.ModemOutputs), uint64(on&line.ModemOutputs)
 			}
-			s.lease.link.offerControl(failed)
+			s.tell(failed)
 		}
+	}
+}
+
+// tell sends what became of a control before the control is acknowledged: who
+// asked and waits for that knows it then.
+func (s *portSink) tell(c session.Control) {
+	if s.lease.link.offerControl(c) {
+		s.lease.link.flush()
 	}
 }
 
@@ -103,7 +111,7 @@ func (s *portSink) applyLine(ctx context.Context, text string) {
 		failed.Text = clip(err.Error())
 	}
 	if now != wanted {
-		s.lease.link.offerControl(failed)
+		s.tell(failed)
 	}
 	d.mu.Lock()
 	leases := d.leases

@@ -27,7 +27,10 @@ type raw struct {
 	mu       sync.Mutex
 	changed  *sync.Cond
 	buf      []byte // at most rawBuffer
-	pressed  bool   // a write deadline has passed
+	taken    uint64 // bytes that have left buf, read or discarded
+	marks    []mark // gaps among buf, for next
+	discards int
+	pressed  bool // a write deadline has passed
 	over     bool
 	why      error
 	closeOne sync.Once
@@ -45,18 +48,64 @@ func (r *raw) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	for {
+		piece, err := r.next(p)
+		if err != nil || piece.N > 0 {
+			return piece.N, err
+		}
+	}
+}
+
+// mark is a gap before the byte with this number.
+type mark struct {
+	at  uint64
+	gap PortGap
+}
+
+// next is Read that stops at gaps and tells them.
+func (r *raw) next(p []byte) (PortPiece, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.buf) == 0 && !r.over {
+	for len(r.buf) == 0 && len(r.marks) == 0 && !r.over {
 		r.changed.Wait()
 	}
-	if len(r.buf) == 0 {
-		return 0, r.why
+	until := len(r.buf)
+	if len(r.marks) > 0 {
+		if r.marks[0].at <= r.taken {
+			gap := r.marks[0].gap
+			r.marks = r.marks[1:]
+			return PortPiece{End: r.taken, Gap: gap}, nil
+		}
+		until = int(r.marks[0].at - r.taken)
 	}
-	n := copy(p, r.buf)
+	if until == 0 {
+		return PortPiece{End: r.taken}, r.why
+	}
+	n := copy(p, r.buf[:until])
 	r.buf = r.buf[:copy(r.buf, r.buf[n:])]
+	r.taken += uint64(n)
 	r.changed.Broadcast()
-	return n, nil
+	return PortPiece{N: n, End: r.taken}, nil
+}
+
+// mark places a gap after what came so far.
+func (r *raw) mark(gap PortGap) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.marks = append(r.marks, mark{r.taken + uint64(len(r.buf)), gap})
+	r.changed.Broadcast()
+}
+
+// discard drops what was not read and returns how many bytes have left so far.
+// Gaps stay to be told.
+func (r *raw) discard() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.taken += uint64(len(r.buf))
+	r.buf = r.buf[:0]
+	r.discards++
+	r.changed.Broadcast()
+	return r.taken
 }
 
 // Write implements io.Writer. It blocks while the device does not take the
@@ -94,6 +143,16 @@ func (r *raw) reason() error {
 	return r.why
 }
 
+// ending returns why the stream is over, nil while it is not.
+func (r *raw) ending() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over {
+		return nil
+	}
+	return r.why
+}
+
 // rawSink is raw as the session writes to it.
 type rawSink struct{ *raw }
 
@@ -116,8 +175,11 @@ func (s rawSink) put(p []byte) int {
 func (s rawSink) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	done := 0
+	done, discards := 0, s.discards
 	for {
+		if s.discards != discards {
+			return len(p), nil // all of it came before
+		}
 		done += s.put(p[done:])
 		switch {
 		case done == len(p):

@@ -163,7 +163,7 @@ func (l *link) offer(p []byte) int {
 	if l.closed {
 		return len(p)
 	}
-	n := l.end.Write(l.now(), p)
+	n := l.end.Write(l.now(), p[:min(len(p), l.roomLocked())])
 	l.stats.sent += uint64(n)
 	if n > 0 {
 		l.kickLocked()
@@ -189,5 +189,15 @@ func (l *link) offerControl(c session.Control) bool {
 func (l *link) room() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.end.Room()
+	return l.roomLocked()
 }
+
+// controlRoom is kept free of data, so that controls find a place while the
+// other side takes no bytes: a purge is there to end that.
+const controlRoom = 64
+
+// roomLocked is how many bytes of data fit. mu is held.
+func (l *link) roomLocked() int { return max(0, l.end.Room()-l.reserveLocked()) }
+
+// reserveLocked is what is kept free for controls. mu is held.
+func (l *link) reserveLocked() int { return min(controlRoom, int(l.end.Window()/8)) }

@@ -44,6 +44,8 @@ type use struct {
 	// eager ends the use on the first refusal before there was a session: a
 	// person waits for the answer.
 	eager bool
+	// readOnly asks to read along.
+	readOnly bool
 
 	farewells sync.WaitGroup // of closed links; joined by run
 
@@ -245,6 +247,9 @@ func (u *use) drop(why session.CloseError) {
 		u.gap += uint64(lost)
 	}
 	u.mu.Unlock()
+	if to, ok := u.to.(interface{ loses(n uint64) }); ok && lost > 0 {
+		to.loses(uint64(lost))
+	}
 	if lost > 0 {
 		u.log.Warn("session lost, bytes for the device may be lost with it", "session", l.id, "lost", lost, "reason", why.Code.Error())
 	}
@@ -262,4 +267,7 @@ func (u *use) note(err error) {
 	u.mu.Lock()
 	u.failure = err
 	u.mu.Unlock()
+	if n, ok := u.to.(interface{ noted() }); ok {
+		n.noted()
+	}
 }

@@ -68,20 +68,39 @@ func (u *use) setFrameless(s line.Settings) {
 
 // setLine asks for line settings from here on, and for later sessions.
 func (u *use) setLine(s line.Settings) {
-	if _, err := u.session(); err != nil {
-		return
+	if l, err := u.session(); err == nil {
+		_ = l.control(u.wantLine(s))
 	}
+}
+
+// askLine is setLine that waits, as ask does.
+func (u *use) askLine(ctx context.Context, s line.Settings) error {
+	if _, err := u.session(); err != nil {
+		return err
+	}
+	return u.ask(ctx, u.wantLine(s))
+}
+
+// wantLine notes line settings and returns what asks for them.
+func (u *use) wantLine(s line.Settings) session.Control {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.line = s.String()
 	u.inForce = s
-	u.mu.Unlock()
-	u.control(session.Control{Kind: session.KindLine, Line: s.String()})
+	return session.Control{Kind: session.KindLine, Line: s.String()}
 }
 
 // purge drops what waits for the application and tells the owner.
 func (u *use) purge(bits uint64) {
-	if l, err := u.session(); err == nil && bits&session.PurgeReceive != 0 {
+	l, err := u.session()
+	if err != nil {
+		return
+	}
+	if bits&session.PurgeReceive != 0 {
 		l.out.discard()
+	}
+	if bits&session.PurgeTransmit != 0 {
+		l.purge()
 	}
 	u.control(session.Control{Kind: session.KindPurge, Bits: bits})
 }
@@ -99,6 +118,19 @@ func (u *use) drain(ctx context.Context) error {
 		return err
 	}
 	return l.drained(ctx)
+}
+
+// ask sends c and waits until the device's node has done it, after what was
+// sent before; errLinkClosed: the session ended before that, or the use.
+func (u *use) ask(ctx context.Context, c session.Control) error {
+	l, err := u.session()
+	if err == nil {
+		err = l.control(c)
+	}
+	if err == nil {
+		err = l.drained(ctx)
+	}
+	return err
 }
 
 // control sends c on the present session; on a later one it would be out of
@@ -149,6 +181,7 @@ func (u *use) hadSession() bool {
 type useView struct {
 	totals
 	has, connected bool  // a session, a stream
+	over           bool  // nothing more will come
 	failure        error // why there is no stream, or the device is away
 	trip           time.Duration
 	users          string
@@ -158,7 +191,7 @@ type useView struct {
 func (u *use) view() useView {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	v := useView{totals: u.totals, has: u.link != nil, failure: u.failure, users: u.users, line: u.inForce}
+	v := useView{totals: u.totals, has: u.link != nil, over: u.over, failure: u.failure, users: u.users, line: u.inForce}
 	if u.link != nil {
 		var stats linkStats
 		stats, v.connected = u.link.view()
@@ -212,8 +245,20 @@ type consumerSink struct {
 }
 
 func (s consumerSink) apply(ctx context.Context, c session.Control) {
-	s.use.heard(c)
+	if c.Kind == session.KindGap || c.Kind == session.KindLoss {
+		s.use.heard(c)
+	}
 	s.sink.apply(ctx, c)
+}
+
+// hear takes notice of what has no place in the data.
+func (s consumerSink) hear(c session.Control) {
+	if c.Kind != session.KindGap && c.Kind != session.KindLoss {
+		s.use.heard(c)
+	}
+	if h, ok := s.sink.(hearer); ok {
+		h.hear(c)
+	}
 }
 
 // heard takes notice of what the owner told.

@@ -96,7 +96,7 @@ func (u *use) open(device string) session.Open {
 	o := session.Open{
 		Protocol: session.Protocol, Device: device, ID: u.next, Take: u.right.now(),
 		Window: uint64(u.config.Window), Line: u.line, Kind: u.kind,
-		ReadOnly: u.kind == monitorKind,
+		ReadOnly: u.readOnly,
 	}
 	if u.link != nil {
 		o.ID, o.Resume, o.Next = u.link.id, true, u.link.next()
