@@ -146,12 +146,18 @@ func (l *link) drained(ctx context.Context) error {
 	}
 }
 
-// purge drops what waits in send.
-func (l *link) purge() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.purges++
-	l.changed.Broadcast()
+// drop drops what waits here as bits say, and tells the peer to.
+func (l *link) drop(bits uint64) {
+	if bits&session.PurgeReceive != 0 {
+		l.out.discard()
+	}
+	if bits&session.PurgeTransmit != 0 {
+		l.mu.Lock()
+		l.purges++ // what waits in send
+		l.changed.Broadcast()
+		l.mu.Unlock()
+	}
+	_ = l.control(session.Control{Kind: session.KindPurge, Bits: bits}) // fails with the session only
 }
 
 // resumes counts a resume and returns how many there were.

@@ -147,7 +147,9 @@ func (p *RemotePort) Purge(bits uint64) error {
 	if bits&session.PurgeReceive != 0 {
 		p.raw.discard()
 	}
-	p.raw.use.purge(bits)
+	if l := p.raw.use.present(); l != nil {
+		l.drop(bits)
+	}
 	return nil
 }
 
@@ -159,7 +161,7 @@ func (p *RemotePort) Purged(ctx context.Context, bits uint64) (end uint64, err e
 	if bits&session.PurgeReceive == 0 {
 		return 0, err
 	}
-	if l, gone := p.raw.use.session(); gone == nil {
+	if l := p.raw.use.present(); l != nil {
 		l.out.discard()
 	}
 	return p.raw.discard(), err

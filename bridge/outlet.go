@@ -2,7 +2,9 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"io"
+	"os"
 	"sync"
 	"time"
 
@@ -56,6 +58,8 @@ type outlet struct {
 	controls []queuedControl
 	draining bool
 	stopped  bool
+	writing  bool // the drainer has bytes in hand
+	cut      bool // which a purge has dropped
 	failed   bool // the local side takes nothing any more
 	drained  sync.WaitGroup
 
@@ -126,6 +130,10 @@ func (o *outlet) purge(c session.Control) {
 		o.discard()
 	}
 	o.mu.Lock()
+	if o.writing && !o.stopped && c.Bits&session.PurgeTransmit != 0 {
+		o.cut = true
+		_ = o.to.SetWriteDeadline(time.Unix(1, 0)) // long ago: Write returns at once
+	}
 	if !o.stopped {
 		o.to.purge(c.Bits)
 	}
@@ -193,8 +201,19 @@ func (o *outlet) run(ctx context.Context) {
 			o.done(c.places)
 			continue
 		}
+		wanted := n
 		n, err := o.to.Write(chunk[:n])
 		o.mu.Lock()
+		o.writing = false
+		if o.cut {
+			o.cut = false
+			if !o.stopped {
+				_ = o.to.SetWriteDeadline(time.Time{})
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				n, err = wanted, nil
+			}
+		}
 		if err != nil && !o.stopped {
 			o.failed = true
 		}
@@ -235,6 +254,7 @@ func (o *outlet) take(chunk []byte) (int, queuedControl, bool) {
 	}
 	n := copy(chunk, o.bytes[o.head:o.head+waiting])
 	o.head += n
+	o.writing = true
 	return n, queuedControl{}, true
 }
 

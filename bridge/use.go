@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -140,16 +139,6 @@ func (u *use) holdTime() time.Duration {
 	return u.hold
 }
 
-// because adds what was in the way.
-func (u *use) because(err error) error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.failure == nil {
-		return err
-	}
-	return fmt.Errorf("%w: %w", err, u.failure)
-}
-
 // once makes one stream and serves it until it ends; it says how long that
 // lasted, 0 if there was none. The attempt ends with dialCtx, the stream with
 // ctx.
@@ -252,22 +241,5 @@ func (u *use) drop(why session.CloseError) {
 	}
 	if lost > 0 {
 		u.log.Warn("session lost, bytes for the device may be lost with it", "session", l.id, "lost", lost, "reason", why.Code.Error())
-	}
-}
-
-// finished wakes whoever waits in send.
-func (u *use) finished() {
-	u.mu.Lock()
-	u.over = true
-	u.changed.Broadcast()
-	u.mu.Unlock()
-}
-
-func (u *use) note(err error) {
-	u.mu.Lock()
-	u.failure = err
-	u.mu.Unlock()
-	if n, ok := u.to.(interface{ noted() }); ok {
-		n.noted()
 	}
 }

@@ -23,6 +23,13 @@ func (u *use) session() (*link, error) {
 	return u.link, nil
 }
 
+// present returns the session if there is one now, nil otherwise.
+func (u *use) present() *link {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.link
+}
+
 // send takes all of p from the application. It blocks until there was room;
 // errLinkClosed when the use is over. What a session took and could not
 // deliver before it was lost is not sent again.
@@ -92,17 +99,9 @@ func (u *use) wantLine(s line.Settings) session.Control {
 
 // purge drops what waits for the application and tells the owner.
 func (u *use) purge(bits uint64) {
-	l, err := u.session()
-	if err != nil {
-		return
+	if l, err := u.session(); err == nil {
+		l.drop(bits)
 	}
-	if bits&session.PurgeReceive != 0 {
-		l.out.discard()
-	}
-	if bits&session.PurgeTransmit != 0 {
-		l.purge()
-	}
-	u.control(session.Control{Kind: session.KindPurge, Bits: bits})
 }
 
 // drive sets the modem outputs in mask as on says, after what was sent before.
@@ -295,4 +294,31 @@ func (u *use) port() (line.Settings, []string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.inForce, u.can
+}
+
+// because adds what was in the way.
+func (u *use) because(err error) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.failure == nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, u.failure)
+}
+
+// finished wakes whoever waits in send.
+func (u *use) finished() {
+	u.mu.Lock()
+	u.over = true
+	u.changed.Broadcast()
+	u.mu.Unlock()
+}
+
+func (u *use) note(err error) {
+	u.mu.Lock()
+	u.failure = err
+	u.mu.Unlock()
+	if n, ok := u.to.(interface{ noted() }); ok {
+		n.noted()
+	}
 }

@@ -17,6 +17,9 @@ const Upgrade = "serialspan-raw"
 // UpgradeMonitor is the protocol name in the HTTP upgrade of a monitor.
 const UpgradeMonitor = "serialspan-monitor"
 
+// UpgradePort is the protocol name in the HTTP upgrade of a port.
+const UpgradePort = "serialspan-port"
+
 // ConsoleHeader carries the ID of a console or monitor in the answer to its
 // upgrade.
 const ConsoleHeader = "Serialspan-Console"
@@ -151,6 +154,7 @@ const (
 	KindTCP     Kind = "tcp"
 	KindRFC2217 Kind = "rfc2217"
 	KindConsole Kind = "console"
+	KindPort    Kind = "port" // a program that uses this package
 )
 
 // AttachmentState is how far an attachment is.

@@ -1,10 +1,12 @@
 // Package client talks to the local agent: it lists members, devices,
 // attachments and sessions, makes and removes attachments, and opens a device
-// by name as a stream of bytes. It also declares the types of the control API,
-// which the agent's server and the commands share.
+// by name: as a serial port that satisfies the interface of go.bug.st/serial
+// (OpenPort), or as a stream of bytes (OpenRaw). It also declares the types of the
+// control API, which the agent's server and the commands share.
 //
 // It never speaks to another machine, does not know where a device is plugged
-// in, and starts no goroutine that outlives a call.
+// in, opens no tty, and starts no goroutine that outlives a call but for one of
+// each open Port, which Close joins.
 //
 // # The control API, version serialspan/v1
 //
@@ -24,6 +26,7 @@
 //	DELETE /v1/attachments/{id}                Attachment; id, link path, address or device
 //	POST   /v1/console?device=NAME&take=TAKE   Upgrade: serialspan-raw → 101, then bytes
 //	POST   /v1/monitor?device=NAME             Upgrade: serialspan-monitor → 101, then records of bridge/capture
+//	POST   /v1/ports?device=NAME&…             Upgrade: serialspan-port → 101, then frames of bridge/portwire
 //	GET    /v1/console/{id}                    why a console ended; id from the 101's Serialspan-Console
 //
 // The first five take ?watch=1: then the answer is one JSON object per line
@@ -33,6 +36,9 @@
 // change.
 //
 // An error is an HTTP status ≥ 400 with {"error": {"code": …, "text": …,
-// "next": …}}; Code lists the codes. After a 101 nothing but the device's
-// bytes is on the connection, both ways; either side closes it to end.
+// "next": …}}; Code lists the codes. After the 101 of a console nothing but the
+// device's bytes is on the connection, both ways; either side closes it to end.
+//
+// A port takes take=TAKE, line=SETTINGS to begin with (without flow control: that
+// of the device), kind=KIND for the listings, and read_only=1.
 package client

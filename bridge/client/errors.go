@@ -34,6 +34,8 @@ const (
 	Exists Code = 9
 	// Stopping: the agent is shutting down.
 	Stopping Code = 10
+	// Unsupported: the device, or the version of an agent, has no such thing.
+	Unsupported Code = 11
 )
 
 type codeFacts struct {
@@ -56,6 +58,7 @@ func codeTable() []codeFacts {
 		{Kicked, "kicked", http.StatusConflict, 4},
 		{Exists, "exists", http.StatusConflict, 4},
 		{Stopping, "stopping", http.StatusServiceUnavailable, 1},
+		{Unsupported, "unsupported", http.StatusNotImplemented, 1},
 	}
 }
 

@@ -59,6 +59,16 @@ func ExampleClient_Attach() {
 
 // playAgent answers POST /v1/console as an agent with one device does.
 func playAgent() (socket string, stop func()) {
+	return play(client.Upgrade, func(conn net.Conn, stream *bufio.Reader) {
+		if question, _ := stream.ReadString('\n'); question == "version?\n" {
+			fmt.Fprint(conn, "version 7\n")
+		}
+		io.Copy(io.Discard, stream) // until it is closed
+	})
+}
+
+// play serves one request after another that switches protocols.
+func play(upgrade string, serve func(net.Conn, *bufio.Reader)) (socket string, stop func()) {
 	dir, err := os.MkdirTemp("", "agent")
 	if err != nil {
 		log.Fatal(err)
@@ -70,17 +80,14 @@ func playAgent() (socket string, stop func()) {
 	}
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "Upgrade")
-		w.Header().Set("Upgrade", client.Upgrade)
+		w.Header().Set("Upgrade", upgrade)
 		w.WriteHeader(http.StatusSwitchingProtocols)
 		conn, stream, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
 		}
 		defer conn.Close()
-		if question, _ := stream.ReadString('\n'); question == "version?\n" {
-			fmt.Fprint(conn, "version 7\n")
-		}
-		io.Copy(io.Discard, stream) // until it is closed
+		serve(conn, stream.Reader)
 	})}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

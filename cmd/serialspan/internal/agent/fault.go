@@ -24,19 +24,20 @@ func controlError(err error) error {
 		code client.Code
 		next string
 	}{
-		{registry.ErrNotFound, client.NotFound, ""},
-		{registry.ErrAway, client.Away, ""},
-		{registry.ErrAmbiguous, client.Ambiguous, ""},
+		{registry.ErrNotFound, client.NotFound, "\"serialspan devices\" lists what there is"},
+		{registry.ErrAway, client.Away, "\"serialspan devices\" shows its state, \"serialspan nodes\" that of its node"},
+		{registry.ErrAmbiguous, client.Ambiguous, "write NAME@NODE"},
 		{bridge.ErrNoAttachment, client.NotFound, "see `serialspan attachments`"},
 		{bridge.ErrPlaceTaken, client.Exists, "see `serialspan attachments`"},
 		{bridge.ErrNotRunning, client.Stopping, ""},
 		{bridge.ErrNoRecipe, client.NotFound, "\"serialspan resolve NAME\" lists those that it has"},
-		{bridge.ErrNoSignals, client.Failed, ""},
+		{bridge.ErrNoSignals, client.Unsupported, ""},
+		{bridge.ErrReadOnly, client.Refused, "open it without reading along only"},
 		{profile.ErrProfile, client.Invalid, ""},
 		{session.CodeNotFound, client.NotFound, ""},
 		{session.CodeBusy, client.Busy, "take it with --take"},
-		{session.CodeKicked, client.Kicked, ""},
-		{session.CodeRefused, client.Refused, ""},
+		{session.CodeKicked, client.Kicked, "take it back with --take"},
+		{session.CodeRefused, client.Refused, "its node decides that: allow and allow_read of the device's rule"},
 		{session.CodeGone, client.Away, ""},
 		{session.CodeShuttingDown, client.Stopping, ""},
 	} {

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"log/slog"
 	"os"
@@ -28,7 +29,10 @@ type real struct {
 	ctl  *client.Client
 	stop func()
 
-	ttys []bridge.Candidate // that discovery finds; not changed after start
+	ttys    []bridge.Candidate                         // that discovery finds; not changed after start
+	machine string                                     // empty: "this machine"
+	open    func(bridge.PortSpec) (bridge.Port, error) // nil: the tty
+	exists  func(path string) bool                     // nil: it is a tty
 }
 
 // logBuffer collects what agents log.
@@ -95,7 +99,7 @@ func (r *real) make(machine string) error {
 		Config: config, MachineID: machine,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 		Reload: func() (configs.Config, error) { return configs.Load(r.file) },
-		Ports:  agent.Ports{Discover: func() ([]bridge.Candidate, error) { return r.ttys, nil }},
+		Ports:  agent.Ports{Discover: func() ([]bridge.Candidate, error) { return r.ttys, nil }, Open: r.open, Exists: r.exists},
 	})
 	return err
 }
@@ -103,7 +107,7 @@ func (r *real) make(machine string) error {
 // start runs the agent until stop is called or the test ends.
 func (r *real) start() {
 	r.t.Helper()
-	if err := r.make("this machine"); err != nil {
+	if err := r.make(cmp.Or(r.machine, "this machine")); err != nil {
 		r.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -94,9 +94,8 @@ func (readOnly) Write(p []byte) (int, error) { return len(p), nil }
 // stream opens the device of a request, switches protocols and carries bytes
 // until either side ends or the server stops (ctx).
 func (s *server) stream(ctx context.Context, w http.ResponseWriter, r *http.Request, upgrade string, open func(device string) (io.ReadWriteCloser, error)) {
-	device := r.URL.Query().Get("device")
-	if device == "" || !strings.EqualFold(r.Header.Get("Upgrade"), upgrade) {
-		refuse(w, client.Errorf(client.Invalid, "", "open %s: want ?device=NAME and the header Upgrade: %s", path.Base(r.URL.Path), upgrade))
+	device, ok := upgradeOf(w, r, upgrade)
+	if !ok {
 		return
 	}
 	raw, err := open(device)
@@ -107,21 +106,41 @@ func (s *server) stream(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	defer raw.Close()
 	id := s.consoles.start()
 	defer s.consoles.running.Done()
+	conn, reader, err := s.hijack(w, upgrade, client.ConsoleHeader+": "+strconv.FormatUint(id, 10)+"\r\n")
+	if err != nil {
+		return // the client has gone
+	}
+	defer conn.Close()
+	s.logger.Debug("stream opened", "device", device, "request", r.URL.Path)
+	reason := carry(ctx, conn, reader, raw)
+	s.consoles.end(id, reason)
+	s.logger.Debug("stream closed", "device", device, "request", r.URL.Path)
+}
+
+// upgradeOf returns the device of a request to switch protocols, or refuses it.
+func upgradeOf(w http.ResponseWriter, r *http.Request, upgrade string) (device string, ok bool) {
+	device = r.URL.Query().Get("device")
+	if device == "" || !strings.EqualFold(r.Header.Get("Upgrade"), upgrade) {
+		refuse(w, client.Errorf(client.Invalid, "", "open %s: want ?device=NAME and the header Upgrade: %s", path.Base(r.URL.Path), upgrade))
+		return "", false
+	}
+	return device, true
+}
+
+// hijack switches protocols; headers are further lines of the 101. The reader
+// may hold bytes that came with the request.
+func (s *server) hijack(w http.ResponseWriter, upgrade, headers string) (net.Conn, *bufio.Reader, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		refuse(w, err)
-		return
+		return nil, nil, err
 	}
-	defer conn.Close()
-	buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgrade + "\r\n" +
-		client.ConsoleHeader + ": " + strconv.FormatUint(id, 10) + "\r\n\r\n")
-	if buffered.Flush() != nil {
-		return // the client has gone
+	buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + upgrade + "\r\n" + headers + "\r\n")
+	if err := buffered.Flush(); err != nil {
+		conn.Close()
+		return nil, nil, err
 	}
-	s.logger.Debug("stream opened", "device", device, "request", r.URL.Path)
-	reason := carry(ctx, conn, buffered.Reader, raw)
-	s.consoles.end(id, reason)
-	s.logger.Debug("stream closed", "device", device, "request", r.URL.Path)
+	return conn, buffered.Reader, nil
 }
 
 // carry copies both ways until one side ends. It returns why the device ended,

@@ -49,6 +49,8 @@ type Agent interface {
 	// Close unblocks Read and Write. Read ends with io.EOF, or with an error
 	// that says why the device was lost.
 	Console(ctx context.Context, device string, take client.Take) (io.ReadWriteCloser, error)
+	// OpenPort opens a device as a port; ctx governs the opening only.
+	OpenPort(ctx context.Context, device string, o PortOptions) (Port, error)
 }
 
 // Config says what to serve and where. Agent is required, the rest works as
@@ -174,6 +176,7 @@ func (s *server) handler(ctx context.Context) http.Handler {
 	mux.HandleFunc("POST /v1/attachments", s.attach)
 	mux.HandleFunc("DELETE /v1/attachments/{id}", s.detach)
 	mux.HandleFunc("POST /v1/console", func(w http.ResponseWriter, r *http.Request) { s.console(ctx, w, r) })
+	mux.HandleFunc("POST /v1/ports", func(w http.ResponseWriter, r *http.Request) { s.ports(ctx, w, r) })
 	mux.HandleFunc("POST /v1/monitor", func(w http.ResponseWriter, r *http.Request) { s.monitor(ctx, w, r) })
 	mux.HandleFunc("GET /v1/console/{id}", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, client.ErrorAnswer{API: client.Version, Error: s.consoles.why(r.PathValue("id"))})

@@ -26,7 +26,11 @@ type Agent struct {
 	// Records are what Monitor gives, of bridge/capture.
 	Records []byte
 
+	// Refuse is what requests of ports fail with; nil: they do not.
+	Refuse error
+
 	mu          sync.Mutex // guards the fields below
+	ports       []*Port
 	devices     []client.Device
 	attachments []client.Attachment
 	requests    []client.AttachRequest
