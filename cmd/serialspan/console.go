@@ -33,12 +33,14 @@ func (a *app) consoleCommand() *cobra.Command {
 	linger := c.Flags().Duration("linger", time.Second, "how long to wait for more after the end of a pipe")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		agent := a.client()
-		raw, err := agent.OpenRaw(c.Context(), args[0], takeOf(*take))
+		console := console{in: a.in, out: a.out, linger: *linger, opened: time.Now(), restore: func() {}, notes: make(chan client.PortEvent, 64)}
+		console.say = &lockedWriter{to: a.err}
+		port, err := agent.OpenPort(c.Context(), args[0], client.PortOptions{Take: takeOf(*take), Kind: client.KindConsole, Event: console.note})
 		if err != nil {
 			return err
 		}
-		defer raw.Close()
-		console := console{device: raw, in: a.in, out: a.out, linger: *linger, opened: time.Now(), restore: func() {}}
+		defer port.Close()
+		console.device = port
 		ctx := c.Context()
 		if f, ok := a.in.(*os.File); ok && terminal.Is(f) {
 			// Neither these signals nor a panic leave the terminal raw behind.
@@ -54,14 +56,13 @@ func (a *app) consoleCommand() *cobra.Command {
 			defer restore()
 			console.restore = restore
 			console.keys = &consoleKeys{
-				say:    a.err,
-				status: func() string { return a.consoleStatus(ctx, agent, args[0], &console) },
-				signal: func(words ...string) error {
-					return agent.Signal(ctx, client.SignalRequest{Device: args[0], Words: words})
-				},
+				say:    console.say,
+				status: func() string { return a.consoleStatus(ctx, agent, port, &console) },
+				port:   port,
+				file:   &consoleFile{port: port, say: console.say, sent: console.count, mend: console.mend},
 			}
-			fmt.Fprintf(a.err, "connected to %s; Ctrl-A Ctrl-X quits, Ctrl-A Ctrl-H helps\r\n", printable(args[0]))
-			defer fmt.Fprint(a.err, "\r\n")
+			fmt.Fprintf(console.say, "connected to %s, %s; Ctrl-A Ctrl-X quits, Ctrl-A Ctrl-H helps\r\n", printable(args[0]), dash(port.Line().String()))
+			defer fmt.Fprint(console.say, "\r\n")
 		}
 		if *echo {
 			console.echo = a.out
@@ -71,8 +72,9 @@ func (a *app) consoleCommand() *cobra.Command {
 	return a.complete(c, deviceNames)
 }
 
-// consoleStatus is the line that Ctrl-A Ctrl-S shows.
-func (a *app) consoleStatus(ctx context.Context, agent *client.Client, name string, c *console) string {
+// consoleStatus is the line that Ctrl-A Ctrl-V shows.
+func (a *app) consoleStatus(ctx context.Context, agent *client.Client, port *client.Port, c *console) string {
+	name := port.Device()
 	text := name
 	ctx, cancel := context.WithTimeout(ctx, completeTimeout)
 	defer cancel()
@@ -80,12 +82,24 @@ func (a *app) consoleStatus(ctx context.Context, agent *client.Client, name stri
 		text += ": " + err.Error()
 	} else {
 		d := found.Device
-		text = fmt.Sprintf("%s on %s, %s, %s", d.Name, d.Node, dash(d.Line), d.State)
+		text = fmt.Sprintf("%s on %s, %s", d.Name, d.Node, d.State)
 		if d.User != "" {
 			text += " by " + d.User
 		}
 	}
-	return printable(fmt.Sprintf("%s; open for %s, %s sent, %s received", text, since(time.Since(c.opened)), size(c.sent.Load()), size(c.received.Load())))
+	known, on := port.Modem()
+	text += fmt.Sprintf("; %s, %s; open for %s, %s sent, %s received", dash(port.Line().String()), modemText(known, on),
+		since(time.Since(c.opened)), size(c.sent.Load()), size(c.received.Load()))
+	if lost := port.Losses(); lost.Gaps > 0 {
+		text += fmt.Sprintf("; %d gaps, %s lost", lost.Gaps, size(lost.FromDevice+lost.ToDevice))
+		if lost.Unknown {
+			text += " or more"
+		}
+	}
+	if note := port.Note(); note != "" {
+		text += "; " + note
+	}
+	return printable(text)
 }
 
 // console copies between a user and a device until either ends.
@@ -97,6 +111,8 @@ type console struct {
 	keys    *consoleKeys  // Ctrl-A commands; nil: every byte is sent
 	linger  time.Duration // after the end of in
 	restore func()        // the terminal, before a panic ends the process
+	say     io.Writer     // for people, beside out
+	notes   chan client.PortEvent
 
 	opened         time.Time
 	sent, received atomic.Uint64 // bytes
@@ -105,7 +121,8 @@ type console struct {
 // joinTimeout bounds how long the end waits for output that nobody takes.
 const joinTimeout = time.Second
 
-// run returns nil if the user quit, in ended, or ctx did. Two goroutines copy;
+// run returns nil if the user quit, in ended, or ctx did. Two goroutines copy,
+// one says what happens beside the bytes, one sends a file while there is one;
 // the one that reads the device has ended on return, unless its output stands
 // still; the one that reads in stays until in has something more or ends, since
 // a terminal's read cannot be called back: the process is about to exit.
@@ -121,8 +138,22 @@ func (c *console) run(ctx context.Context) error {
 		defer c.mend()
 		received <- c.receive(activity)
 	}()
+	over, told := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer c.mend()
+		defer close(told)
+		c.tellNotes(over)
+	}()
 	err := c.wait(ctx, typed, received, activity)
 	c.device.Close()
+	close(over)
+	if c.keys != nil {
+		c.keys.file.join(joinTimeout)
+	}
+	select {
+	case <-told:
+	case <-time.After(joinTimeout): // a terminal that takes nothing
+	}
 	return err
 }
 
@@ -198,7 +229,9 @@ func (c *console) send() error {
 			if action == quit {
 				return errQuit
 			}
-			c.keys.do(action)
+			if c.keys != nil {
+				c.keys.do(action)
+			}
 			p = rest
 		}
 		if readErr != nil {
@@ -215,9 +248,11 @@ func (c *console) write(p []byte) error {
 		c.echo.Write(bytes.ReplaceAll(p, []byte("\r"), []byte("\r\n")))
 	}
 	n, err := c.device.Write(p)
-	c.sent.Add(uint64(max(n, 0)))
+	c.count(n)
 	return err
 }
+
+func (c *console) count(n int) { c.sent.Add(uint64(max(n, 0))) }
 
 // receive copies from the device to the user and returns what ended it.
 func (c *console) receive(activity chan<- struct{}) error {

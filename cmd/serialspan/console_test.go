@@ -3,13 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/control/controltest"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/simstick"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/terminal/terminaltest"
@@ -20,52 +21,87 @@ func TestConsoleKeys(t *testing.T) {
 		name string
 		in   []string // pieces as they are typed
 		send string
-		said string // s for status, h for help, q for quit
+		does []action
 	}{
-		{"plain", []string{"abc"}, "abc", ""},
-		{"quit", []string{"ab\x01\x18cd"}, "ab", "q"},
-		{"quit in pieces", []string{"ab\x01", "\x18"}, "ab", "q"},
-		{"Ctrl-A", []string{"\x01\x01b"}, "\x01b", ""},
-		{"Ctrl-A in pieces", []string{"\x01", "\x01", "\x18"}, "\x01\x18", ""},
-		{"unknown command", []string{"a\x01qb"}, "ab", ""},
-		{"Ctrl-X alone", []string{"\x18"}, "\x18", ""},
-		{"status and more", []string{"a\x01\x13b\x01", "\x13c"}, "abc", "ss"},
-		{"help", []string{"\x01?a\x01\x08b"}, "ab", "hh"},
-		{"break", []string{"a\x01\x1cb\x1c"}, "ab\x1c", "b"},
-		{"Ctrl-S alone", []string{"\x13"}, "\x13", ""},
+		{"plain", []string{"abc"}, "abc", nil},
+		{"quit", []string{"ab\x01\x18cd"}, "ab", []action{quit}},
+		{"quit in pieces", []string{"ab\x01", "\x18"}, "ab", []action{quit}},
+		{"Ctrl-A", []string{"\x01\x01b"}, "\x01b", nil},
+		{"Ctrl-A in pieces", []string{"\x01", "\x01", "\x18"}, "\x01\x18", nil},
+		{"unknown command", []string{"a\x01qb"}, "ab", nil},
+		{"Ctrl-X alone", []string{"\x18"}, "\x18", nil},
+		{"status and more", []string{"a\x01\x16b\x01", "\x16c"}, "abc", []action{ctrlV, ctrlV}},
+		{"help", []string{"\x01?a\x01\x08b"}, "ab", []action{'?', ctrlH}},
+		{"break", []string{"a\x01\x1cb\x1c"}, "ab\x1c", []action{ctrlBackslash}},
+		{"Ctrl-S alone", []string{"\x13"}, "\x13", nil},
+		{"lines", []string{"\x01\x02\x01\x15\x01\x04\x01\x19\x01\x09\x01\x0a\x01\x06\x01\x14\x01\x07\x01\x13x"}, "x",
+			[]action{ctrlB, ctrlU, ctrlD, ctrlY, ctrlI, ctrlJ, ctrlF, ctrlT, ctrlG, ctrlS}},
 	} {
 		var keys consoleKeys
 		var send []byte
-		said := ""
+		var does []action
 		for _, piece := range test.in {
 			for p := []byte(piece); len(p) > 0; {
 				part, do, rest := keys.feed(p)
 				send = append(send, part...)
-				said += map[action]string{quit: "q", showStatus: "s", showHelp: "h", sendBreak: "b"}[do]
-				p = rest
+				if do != sendOnly {
+					does = append(does, do)
+				}
+				if p = rest; do == quit {
+					p = nil
+				}
 			}
 		}
-		if string(send) != test.send || said != test.said {
-			t.Errorf("%s: sends %q, does %q", test.name, send, said)
+		if string(send) != test.send || !slices.Equal(does, test.does) {
+			t.Errorf("%s: sends %q, does %v", test.name, send, does)
 		}
 	}
 }
 
-// TestConsoleBreak: it goes beside the bytes, and a failure is said.
-func TestConsoleBreak(t *testing.T) {
-	var said bytes.Buffer
-	var asked []string
-	keys := consoleKeys{say: &said, signal: func(words ...string) error {
-		asked = append(asked, words...)
-		if len(asked) > 1 {
-			return errors.New("no\x1b break here")
+func TestConsoleLine(t *testing.T) {
+	parse := func(text string) line.Settings {
+		s, err := line.Parse(text)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return nil
-	}}
-	keys.do(sendBreak)
-	keys.do(sendBreak)
-	if want := "\r\n*** break sent\r\n\r\n*** no? break here\r\n"; said.String() != want || asked[0] != "break=250ms" {
-		t.Errorf("asked for %q, said %q", asked, said.String())
+		return s
+	}
+	for _, test := range []struct {
+		from string
+		key  action
+		want string
+	}{
+		{"9600n81", ctrlU, "19200n81"},
+		{"10000n81", ctrlU, "19200n81"},
+		{"10000n81", ctrlD, "9600n81"},
+		{"300n81", ctrlD, "300n81"},
+		{"921600n81", ctrlU, "921600n81"},
+		{"2000000n81", ctrlU, "2000000n81"},
+		{"2000000n81", ctrlD, "921600n81"},
+		{"9600n81", ctrlY, "9600o81"},
+		{"9600s81", ctrlY, "9600n81"},
+		{"9600n82", ctrlI, "9600n72"},
+		{"9600n62", ctrlI, "9600n51.5"},
+		{"9600n51.5", ctrlI, "9600n82"},
+		{"9600n51", ctrlJ, "9600n51.5"},
+		{"9600n82", ctrlJ, "9600n81"},
+		{"9600n81/rtscts", ctrlF, "9600n81/xonxoff"},
+		{"9600n81/xonxoff", ctrlF, "9600n81"},
+	} {
+		if have := nextLine(parse(test.from), test.key); have != parse(test.want) {
+			t.Errorf("%s, key %#x: %v, want %s", test.from, test.key, have, test.want)
+		}
+	}
+	if s, err := lineOf("57600", parse("9600e71/rtscts")); err != nil || s != parse("57600e71/rtscts") {
+		t.Errorf("%v, %v", s, err)
+	}
+	if s, err := lineOf("57600o72", parse("9600e71/rtscts")); err != nil || s != parse("57600o72") {
+		t.Errorf("%v, %v", s, err)
+	}
+	for _, wrong := range []string{"0", "fast", "9600x81", "-1"} {
+		if _, err := lineOf(wrong, line.Default()); err == nil {
+			t.Errorf("%q is taken", wrong)
+		}
 	}
 }
 
@@ -105,7 +141,7 @@ func TestConsoleTerminal(t *testing.T) {
 	if !strings.Contains(screen, "PING hello\r\n") {
 		t.Errorf("no echo of what was typed in %q", screen)
 	}
-	io.WriteString(person, "\x01\x13\x01?ID\r") // the status line, the help, and on
+	io.WriteString(person, "\x01\x16\x01?ID\r") // the status line, the help, and on
 	expect(t, person, "ID SerialSpan simulated stick 1\r\n")
 	io.WriteString(person, "\x01\x18")
 	if code := <-ended; code != 0 {
@@ -114,7 +150,7 @@ func TestConsoleTerminal(t *testing.T) {
 	if after := terminaltest.Settings(t, program); after != before {
 		t.Error("the terminal is not as it was")
 	}
-	for _, want := range []string{"Ctrl-A Ctrl-X quits", "*** stick: resolve", "11 B sent", "***   Ctrl-A Ctrl-S   show"} {
+	for _, want := range []string{"Ctrl-A Ctrl-X quits", "*** stick: resolve", "11 B sent", "115200n81, DTR on, RTS on, CTS on", "***   Ctrl-A Ctrl-S   send"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in what it said: %q", want, out.String())
 		}
