@@ -64,7 +64,7 @@ func TestPortPurgeStuck(t *testing.T) {
 			_, err := p.Write(make([]byte, 400<<10)) // more than the window
 			wrote <- err
 		})
-		synctest.Wait()
+		time.Sleep(time.Second) // all acknowledgements are there
 		select {
 		case err := <-wrote:
 			t.Fatalf("all was taken by a device that takes nothing: %v", err)
@@ -151,6 +151,25 @@ func TestPortOutlivesCut(t *testing.T) {
 		w.changed()
 		if err := <-done; err != nil || w.port(pinned.Path).Line().Baud != 300 {
 			t.Errorf("%v, line settings %v", err, w.port(pinned.Path).Line())
+		}
+		_ = p.Close()
+	})
+}
+
+// TestPortFailureInTime: what the device did not do is known when the request
+// returns, every time.
+func TestPortFailureInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{Publish: bridge.PublishAll}, pinned)
+		defer w.close()
+		p := w.openPort(w.device("garage-serial").Name, bridge.PortOptions{})
+		for i := range 300 {
+			if err := p.Reset(context.Background(), "none"); !errors.Is(err, bridge.ErrDevice) {
+				t.Fatalf("reset %d by a recipe that is not there: %v", i, err)
+			}
+			if err := p.SetModem(context.Background(), line.DTR, 0); err != nil {
+				t.Fatalf("after reset %d: %v", i, err)
+			}
 		}
 		_ = p.Close()
 	})
