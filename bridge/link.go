@@ -80,7 +80,9 @@ func newLink(id session.ID, window int, to sink, log *slog.Logger) *link {
 		reading: make(chan struct{}, 1),
 	}
 	l.changed = sync.NewCond(&l.mu)
-	l.out.to, l.out.done = to, l.delivered
+	l.out.to = to
+	l.out.done = func(n int) { l.delivered(n, false) }
+	l.out.applied = func(n int) { l.delivered(n, true) }
 	return l
 }
 
@@ -255,14 +257,17 @@ func (l *link) control(c session.Control) error {
 	return nil
 }
 
-// delivered is the outlet's report.
-func (l *link) delivered(n int) {
+// delivered is the outlet's report; an urgent one is acknowledged at once.
+func (l *link) delivered(n int, urgent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
 		return
 	}
 	l.end.Delivered(l.now(), n)
+	if urgent {
+		l.end.Urge(l.now())
+	}
 	if l.end.Due(l.now()) {
 		l.kickLocked()
 	}

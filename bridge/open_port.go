@@ -135,7 +135,7 @@ func (p *RemotePort) Status() Status { return p.raw.Status() }
 
 // Drain waits until the device's driver has all that was written.
 func (p *RemotePort) Drain(ctx context.Context) error {
-	return p.outcome(p.raw.use.drain(ctx))
+	return p.outcome(p.raw.use.ask(ctx, session.Control{Kind: session.KindMark}))
 }
 
 // Purge drops at once what was not read or not sent: session.PurgeReceive,

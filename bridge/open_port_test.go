@@ -174,3 +174,24 @@ func TestPortFailureInTime(t *testing.T) {
 		_ = p.Close()
 	})
 }
+
+// TestPortAnsweredAtOnce: a request takes its round trip and no more.
+func TestPortAnsweredAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, bridge.PublisherConfig{Publish: bridge.PublishAll}, pinned)
+		defer w.close()
+		p := w.openPort(w.device("garage-serial").Name, bridge.PortOptions{})
+		began := time.Now()
+		for _, err := range []error{
+			p.SetModem(context.Background(), line.DTR, 0), p.SetLine(context.Background(), line.Settings{Baud: 300, DataBits: 8}), p.Drain(context.Background()),
+		} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("three requests took %v where streams take no time", took)
+		}
+		_ = p.Close()
+	})
+}

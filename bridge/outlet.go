@@ -48,6 +48,8 @@ type outlet struct {
 	// done is told, without a lock held, how many bytes and controls were
 	// handed over.
 	done func(n int)
+	// applied is done for a control that was applied in its turn.
+	applied func(n int)
 
 	mu       sync.Mutex
 	bytes    []byte // queued; head were handed over already
@@ -198,7 +200,7 @@ func (o *outlet) run(ctx context.Context) {
 		}
 		if n == 0 {
 			o.to.apply(ctx, c.c)
-			o.done(c.places)
+			o.applied(c.places)
 			continue
 		}
 		wanted := n

@@ -109,16 +109,6 @@ func (u *use) drive(mask, on line.ModemLines) {
 	u.control(session.Control{Kind: session.KindModem, Mask: uint64(mask), Bits: uint64(on & mask)})
 }
 
-// drain waits until all that was sent before was handed to the device's
-// driver; errLinkClosed: the session ended before that, or the use.
-func (u *use) drain(ctx context.Context) error {
-	l, err := u.session()
-	if err != nil {
-		return err
-	}
-	return l.drained(ctx)
-}
-
 // ask sends c and waits until the device's node has done it, after what was
 // sent before; errLinkClosed: the session ended before that, or the use.
 func (u *use) ask(ctx context.Context, c session.Control) error {

@@ -100,6 +100,10 @@ const (
 	// or somebody else changed it. Line: the settings in force now; Mask and
 	// Bits: the modem outputs; Text: why.
 	KindFailed Kind = 10
+
+	// KindMark asks for nothing: who sends it waits until all before it is
+	// acknowledged.
+	KindMark Kind = 11
 )
 
 // Values of the bits of KindPort: the owner keeps the session and the device

@@ -37,7 +37,9 @@
 // ACK means delivered: handed to the serial driver, to the PTY, to the
 // client's socket. A sender keeps what is not acknowledged, never more than
 // the receiver's window (key 7 of OPEN, key 5 of ACCEPT), and so the receiver
-// can queue whatever arrives without ever stopping to read the stream.
+// can queue whatever arrives without ever stopping to read the stream. That of
+// bytes may wait 20 ms for data to go along with; that of a CONTROL does not,
+// since its sender may wait for its effect.
 //
 // # Stale bytes
 //

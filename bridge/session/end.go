@@ -234,6 +234,10 @@ func (e *End) Input(now time.Duration, f Frame) (Event, error) {
 // device, PTY or socket, or as purged.
 func (e *End) Delivered(now time.Duration, n int) { e.in.deliver(now, n) }
 
+// Urge makes an ACK that waits due at once: of a control, for whose effect its
+// sender may wait.
+func (e *End) Urge(now time.Duration) { e.in.since = min(e.in.since, now-ackDelay) }
+
 // Output appends to dst what has to be sent now, less than two MaxFrame, and
 // returns the longer slice; nothing is appended when all is sent. Call it until
 // then: after Write, Control, Connect, when Due says so.
