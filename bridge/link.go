@@ -29,11 +29,11 @@ const overdue = 500 * time.Millisecond
 // link is one side of one session: a session.End with its present stream and
 // its local side. It lives from ACCEPT until close, across streams.
 //
-// Three may write to the stream: whoever reads the local side (send), the
-// timer for acknowledgements and pings (tick), and a short-lived goroutine
-// started by the stream's reader (kick), which never writes itself: two
-// readers that wait for each other to read would be a deadlock. turn orders
-// them. close ends and joins all of them.
+// Four may write to the stream: whoever reads the local side (send), who
+// applies controls and tells what came of one (portSink.tell), the timer for
+// acknowledgements and pings (tick), and a short-lived goroutine started by the
+// stream's reader (kick), which never writes itself: two readers that wait for
+// each other to read would be a deadlock. turn orders them. close ends and joins all of them.
 type link struct {
 	id    session.ID
 	log   *slog.Logger

@@ -77,6 +77,7 @@ func frames(t testing.TB) map[string][]byte {
 		"control-modem": {Kind: session.KindModem, Bits: 1, Mask: 3},
 		"control-break": {Kind: session.KindBreak, Millis: 250},
 		"control-gap":   {Kind: session.KindGap, Lost: 17, Unknown: true},
+		"control-mark":  {Kind: session.KindMark},
 	} {
 		c1 := session.NewEnd(0)
 		if err := c1.Connect(0, 0, 100); err != nil {

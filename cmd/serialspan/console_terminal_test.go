@@ -149,7 +149,7 @@ func TestConsoleNotes(t *testing.T) {
 	}
 }
 
-// TestConsoleRefused: a device that says no is told, and the console goes on.
+// TestConsoleRefuses: a device that says no is told, and the console goes on.
 func TestConsoleRefuses(t *testing.T) {
 	d := sit(t, &controltest.Agent{Refuse: client.Errorf(client.Unsupported, "", "send break to device \"stick\": no\x1b lines")})
 	d.types("\x01\x1c")
