@@ -205,6 +205,9 @@ func (p *Port) begin(mode *serial.Mode) error {
 		p.changed.Wait()
 	}
 	err := p.end
+	if p.known {
+		err = nil // what came before an end is for Read
+	}
 	p.mu.Unlock()
 	if err != nil || mode == nil || mode.InitialStatusBits == nil {
 		return err
