@@ -45,8 +45,8 @@ func consumerOf(t *testing.T, edge *real) *real {
 	return c
 }
 
-// stick makes a PTY with a simulated stick behind it and returns its path.
-func stick(t *testing.T) string {
+// ttyStick makes a PTY with a simulated stick behind it and returns its path.
+func ttyStick(t *testing.T) string {
 	t.Helper()
 	master, slave, err := bridge.OpenSimulatedPTY()
 	if err != nil {
@@ -170,7 +170,7 @@ func ask(t *testing.T, p serial.Port, question string) string {
 
 // TestPortAcrossAgents: two agents over loopback, a simulated stick on a PTY.
 func TestPortAcrossAgents(t *testing.T) {
-	edge := newReal(t, base+fmt.Sprintf(stickRule, stick(t), ""))
+	edge := newReal(t, base+fmt.Sprintf(stickRule, ttyStick(t), ""))
 	edge.start()
 	desk := consumerOf(t, edge)
 	var port serial.Port
@@ -397,7 +397,7 @@ func TestPortStuckDevice(t *testing.T) {
 
 // TestPortRefused: each refusal has its code, and says what to do.
 func TestPortRefused(t *testing.T) {
-	edge := newReal(t, base+fmt.Sprintf(stickRule, stick(t), ", busy: refuse"))
+	edge := newReal(t, base+fmt.Sprintf(stickRule, ttyStick(t), ", busy: refuse"))
 	edge.start()
 	edge.until("the stick is published", edge.available("stick"))
 	open := func(name string, o client.PortOptions) error {
@@ -527,7 +527,7 @@ func TestPortHolder(t *testing.T) {
 
 // TestPortKilled: a program that dies with a port open has released it.
 func TestPortKilled(t *testing.T) {
-	edge := newReal(t, base+fmt.Sprintf(stickRule, stick(t), ", busy: refuse"))
+	edge := newReal(t, base+fmt.Sprintf(stickRule, ttyStick(t), ", busy: refuse"))
 	edge.start()
 	edge.until("the stick is published", edge.available("stick"))
 	program := exec.Command(os.Args[0], "-test.run=^TestPortHolder$", "-test.v")
