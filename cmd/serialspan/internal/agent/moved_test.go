@@ -288,8 +288,11 @@ func stickMoves(t *testing.T, round int) time.Duration {
 	if len(from) != 1 || !inOrder || from[0][0] != sent {
 		t.Errorf("from the stick are missing %v, in order %v; the first that may be is %d", from, inOrder, sent)
 	}
-	to, inOrder := holes(s.got)
-	if len(to) != 1 || !inOrder || s.got[0] != 0 {
+	s.mu.Lock() // the last words may still be on their way
+	got := slices.Clone(s.got)
+	s.mu.Unlock()
+	to, inOrder := holes(got)
+	if len(to) != 1 || !inOrder || got[0] != 0 {
 		t.Fatalf("to the stick are missing %v, in order %v", to, inOrder)
 	}
 	// Both directions have their gap; up to Lost bytes to the stick are missing.
