@@ -1,0 +1,73 @@
+package lab
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// Cut is a way in which the network between a host and all others breaks.
+type Cut uint8
+
+const (
+	// Drop lets the router drop in silence what comes from the host and what is
+	// for it, as when a link beyond the router fails.
+	Drop Cut = iota
+	// Unplug takes down the router's end of the host's cable: the host's
+	// interface has no carrier.
+	Unplug
+)
+
+// String returns what was done, in one word.
+func (c Cut) String() string {
+	if c == Unplug {
+		return "unplugged"
+	}
+	return "dropped"
+}
+
+// CutOff breaks the network between the host and all others for the time given,
+// mends it and returns when the mending began. It mends too if the test ends
+// meanwhile. A cut is some milliseconds longer than asked for: ip or nft has to
+// start for its end.
+func (n *Network) CutOff(tb testing.TB, host *Host, way Cut, length time.Duration) (mending time.Time) {
+	tb.Helper()
+	mend := n.cut(tb, host, way)
+	Pass(tb, length)
+	mending = time.Now()
+	mend()
+	return mending
+}
+
+// Pass lets the time pass, or the test end. It is for times that are a test's
+// subject; who waits for something to happen uses WaitFor.
+func Pass(tb testing.TB, length time.Duration) {
+	timer := time.NewTimer(length)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-tb.Context().Done():
+	}
+}
+
+func (n *Network) cut(tb testing.TB, host *Host, way Cut) (mend func()) {
+	tb.Helper()
+	if way == Unplug {
+		cable := "to-" + host.Name
+		ip(tb, "-n", n.router, "link", "set", cable, "down")
+		return func() { ip(tb, "-n", n.router, "link", "set", cable, "up") }
+	}
+	NeedTools(tb, "nft")
+	n.blocks++
+	table := fmt.Sprintf("block%d", n.blocks)
+	nft(tb, n.router, fmt.Sprintf(`
+table ip %s {
+	chain through {
+		type filter hook forward priority filter
+		ip saddr %s drop
+		ip daddr %[2]s drop
+	}
+}
+`, table, host.Addr))
+	return func() { nft(tb, n.router, "delete table ip "+table+"\n") }
+}
