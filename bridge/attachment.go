@@ -136,6 +136,7 @@ func (t *attachment) begin(ctx context.Context, to sink, line string, workers *s
 	u := newUse(&t.attacher.config, t.log, t.spec.Device, t.spec.kind(), to, t.right)
 	u.line = line
 	u.eager = t.spec.PTY == nil && !t.isPatient()
+	u.gathers = t.spec.PTY != nil
 	t.mu.Lock()
 	t.use, t.last = u, nil
 	t.mu.Unlock()

@@ -40,7 +40,10 @@ func (t *attachment) runPTY(ctx context.Context) error {
 	t.log.Info("attachment stands", "path", tty.Path())
 	var workers sync.WaitGroup
 	defer workers.Wait()
-	reader := ptyReader{attachment: t, tty: tty, workers: &workers, line: t.spec.Line}
+	reader := ptyReader{attachment: t, tty: tty, workers: &workers, line: t.spec.Line, seen: config.Line}
+	if reader.seen.IsZero() {
+		reader.seen = line.Default()
+	}
 	reader.run(ctx)
 	return nil
 }
@@ -82,7 +85,8 @@ type ptyReader struct {
 	workers    *sync.WaitGroup
 	use        *use // nil: no application has it open
 	line       line.Settings
-	off        bool // the application has set B0
+	seen       line.Settings // what the last event told; at first what the PTY was made with
+	off        bool          // the application has set B0
 }
 
 func (r *ptyReader) run(ctx context.Context) {
@@ -115,21 +119,21 @@ func (r *ptyReader) handle(ctx context.Context, e pty.Event) {
 			}
 		})
 	}
+	// Of an application that was quick only its open is told.
+	changed := e.What.Has(pty.LineChanged) || e.Line != r.seen
+	r.seen = e.Line
 	if r.use == nil {
 		return
 	}
-	if e.What.Has(pty.LineChanged) {
+	if changed {
 		r.changed(e)
 	}
-	var bits uint64
+	// PurgeOutput is passed on to nobody. An application that writes, drains and
+	// flushes, as node-serialport does at each change of the baud rate, drops
+	// nothing on a real line: the bytes have left. Here the kernel calls them
+	// drained at once, and they are still on their way.
 	if e.What.Has(pty.PurgeInput) {
-		bits |= session.PurgeReceive
-	}
-	if e.What.Has(pty.PurgeOutput) {
-		bits |= session.PurgeTransmit
-	}
-	if bits != 0 {
-		r.use.purge(bits)
+		r.use.purge(session.PurgeReceive)
 	}
 	if e.What.Has(pty.Closed) {
 		if e.HangUpOnClose && !e.LinesOff {

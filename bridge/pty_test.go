@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -32,6 +33,8 @@ type bench struct {
 	mu      sync.Mutex
 	streams []*memStream
 	down    bool
+	late    bool // the next stream reaches the owner late
+	dialed  int
 }
 
 func newBench(t testing.TB, hold time.Duration) *bench {
@@ -63,7 +66,15 @@ func newBench(t testing.TB, hold time.Duration) *bench {
 				return nil, errCut
 			}
 			b.streams = append(b.streams, x)
-			running.Go(func() { _ = b.publisher.Serve(ctx, y, owner) })
+			b.dialed++
+			late := b.late
+			b.late = false
+			running.Go(func() {
+				if late {
+					<-time.After(20 * time.Millisecond)
+				}
+				_ = b.publisher.Serve(ctx, y, owner)
+			})
 			return x, nil
 		},
 	})
@@ -372,4 +383,97 @@ func BenchmarkPTYPingPong(bench *testing.B) {
 		}
 	}
 	_ = app.Close()
+}
+
+// TestPTYBeforeSession: what an application sets and writes while there is no
+// session yet is done in that order once there is one.
+func TestPTYBeforeSession(t *testing.T) {
+	b := newBench(t, 0)
+	link := filepath.Join(t.TempDir(), "tty")
+	if _, err := b.attacher.Attach(bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: link}}); err != nil {
+		t.Fatal(err)
+	}
+	b.reach(false, true)
+	app := openTTY(t, link)
+	if err := app.SetWriteDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	// More than kernels keep: a block is written only if somebody reads, and it
+	// has not left for the stick before that reads.
+	const block = 30000
+	for i, baud := range []uint32{1200, 2400} {
+		setBaud(t, app, baud)
+		if _, err := app.Write(bytes.Repeat([]byte{byte(i)}, block)); err != nil {
+			t.Fatalf("block %d: %v", i, err)
+		}
+	}
+	b.reach(true, false)
+	inForce := func(want string) {
+		t.Helper()
+		b.eventually(want, func() bool {
+			s := b.publisher.Sessions()
+			return len(s) == 1 && s[0].Line.String() == want
+		})
+	}
+	inForce("1200n81")
+	got := make([]byte, 2*block)
+	want := append(make([]byte, block), bytes.Repeat([]byte{1}, block)...)
+	if _, err := io.ReadFull(b.stick, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("the stick got what was not written: %v", err)
+	}
+	inForce("2400n81")
+	_ = app.Close()
+}
+
+// TestPTYSetAtOnce: what an application sets before its open is noticed counts.
+func TestPTYSetAtOnce(t *testing.T) {
+	b := newBench(t, 0)
+	link := filepath.Join(t.TempDir(), "tty")
+	if _, err := b.attacher.Attach(bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: link}}); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < 30 && !t.Failed(); i++ {
+		app := openTTY(t, link)
+		setBaud(t, app, uint32(1000+i))
+		want := fmt.Sprintf("%dn81", 1000+i)
+		b.eventually(want, func() bool {
+			s := b.publisher.Sessions()
+			return len(s) == 1 && s[0].Line.String() == want
+		})
+		_ = app.Close()
+		b.eventually("released", func() bool { return len(b.publisher.Sessions()) == 0 })
+	}
+}
+
+// TestPTYShortOpens: programs that open and close at once, as stty does, leave
+// nothing behind that is in the way of the next.
+func TestPTYShortOpens(t *testing.T) {
+	b := newBench(t, 0)
+	link := filepath.Join(t.TempDir(), "tty")
+	if _, err := b.attacher.Attach(bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: link}}); err != nil {
+		t.Fatal(err)
+	}
+	dialed := func() int {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.dialed
+	}
+	for i := 0; i < 20 && !t.Failed(); i++ {
+		b.mu.Lock()
+		b.late = true
+		before := b.dialed
+		b.mu.Unlock()
+		short := openTTY(t, link)
+		b.eventually("the short open has dialed", func() bool { return dialed() > before })
+		_ = short.Close()
+		app := openTTY(t, link)
+		setBaud(t, app, uint32(1000+i))
+		want := fmt.Sprintf("%dn81", 1000+i)
+		b.eventually(want, func() bool {
+			s := b.publisher.Sessions()
+			return len(s) == 1 && s[0].Line.String() == want && b.attacher.Statuses()[0].State == bridge.AttachmentConnected
+		})
+		_ = app.Close()
+		b.eventually("released", func() bool { return len(b.publisher.Sessions()) == 0 })
+	}
 }

@@ -45,8 +45,11 @@ type use struct {
 	eager bool
 	// readOnly asks to read along.
 	readOnly bool
+	// gathers lets the application go on while there is no session; see gather.
+	gathers bool
 
-	farewells sync.WaitGroup // of closed links; joined by run
+	farewells sync.WaitGroup // of closed links, and those who send what is early; joined by run
+	telling   sync.Mutex     // held by who sends what is early
 
 	mu      sync.Mutex
 	changed *sync.Cond // of mu: link, over
@@ -64,6 +67,7 @@ type use struct {
 	totals  totals
 	users   string // who else uses the device, as its owner says
 	away    string // why the device is not there, as its owner says; empty: it is
+	early   []earlyItem
 	cancel  context.CancelCauseFunc
 	done    chan struct{}
 }

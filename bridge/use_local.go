@@ -14,7 +14,7 @@ import (
 func (u *use) session() (*link, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for u.link == nil && !u.over {
+	for (u.link == nil || len(u.early) > 0) && !u.over {
 		u.changed.Wait()
 	}
 	if u.over {
@@ -35,6 +35,9 @@ func (u *use) present() *link {
 // deliver before it was lost is not sent again.
 func (u *use) send(p []byte) error {
 	for len(p) > 0 {
+		if u.gather(earlyItem{data: p}) {
+			return nil
+		}
 		l, err := u.session()
 		if err != nil {
 			return err
@@ -63,20 +66,17 @@ func reframe(s, framing line.Settings) line.Settings {
 
 // setFrameless asks for line settings from here on, but for the framing that
 // a PTY cannot express: that stays as the device has it.
-func (u *use) setFrameless(s line.Settings) {
-	if _, err := u.session(); err != nil {
-		return
-	}
-	u.mu.Lock()
-	s = reframe(s, u.inForce)
-	u.mu.Unlock()
-	u.setLine(s)
-}
+func (u *use) setFrameless(s line.Settings) { u.request(s, true) }
 
 // setLine asks for line settings from here on, and for later sessions.
-func (u *use) setLine(s line.Settings) {
+func (u *use) setLine(s line.Settings) { u.request(s, false) }
+
+func (u *use) request(s line.Settings, frameless bool) {
+	if u.gather(earlyItem{line: s, frameless: frameless}) {
+		return
+	}
 	if l, err := u.session(); err == nil {
-		_ = l.control(u.wantLine(s))
+		_ = l.control(u.adopt(s, frameless)) // fails with the session only
 	}
 }
 
@@ -85,13 +85,16 @@ func (u *use) askLine(ctx context.Context, s line.Settings) error {
 	if _, err := u.session(); err != nil {
 		return err
 	}
-	return u.ask(ctx, u.wantLine(s))
+	return u.ask(ctx, u.adopt(s, false))
 }
 
-// wantLine notes line settings and returns what asks for them.
-func (u *use) wantLine(s line.Settings) session.Control {
+// adopt notes line settings as those in force and returns the request for them.
+func (u *use) adopt(s line.Settings, frameless bool) session.Control {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if frameless {
+		s = reframe(s, u.inForce)
+	}
 	u.line = s.String()
 	u.inForce = s
 	return session.Control{Kind: session.KindLine, Line: s.String()}
@@ -99,6 +102,9 @@ func (u *use) wantLine(s line.Settings) session.Control {
 
 // purge drops what waits for the application and tells the owner.
 func (u *use) purge(bits uint64) {
+	if u.gather(earlyItem{control: session.Control{Kind: session.KindPurge, Bits: bits}}) {
+		return
+	}
 	if l, err := u.session(); err == nil {
 		l.drop(bits)
 	}
@@ -125,6 +131,9 @@ func (u *use) ask(ctx context.Context, c session.Control) error {
 // control sends c on the present session; on a later one it would be out of
 // place, and OPEN carries the line settings.
 func (u *use) control(c session.Control) {
+	if u.gather(earlyItem{control: c}) {
+		return
+	}
 	if l, err := u.session(); err == nil {
 		_ = l.control(c) // fails with the session only
 	}
@@ -147,6 +156,9 @@ func (u *use) finish(limit time.Duration) {
 	})
 	for {
 		u.mu.Lock()
+		for len(u.early) > 0 && !late && !u.over {
+			u.changed.Wait()
+		}
 		waiting = u.link
 		l, stop := u.link, late || u.over || u.link == nil
 		u.mu.Unlock()
@@ -299,9 +311,14 @@ func (u *use) because(err error) error {
 // finished wakes whoever waits in send.
 func (u *use) finished() {
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.over = true
+	if lost := u.earlyBytes(); lost > 0 {
+		u.totals.add(totals{gaps: 1, lost: uint64(lost)})
+		u.log.Warn("there was no session for what the application wrote, it is lost", "lost", lost)
+	}
+	u.early = nil
 	u.changed.Broadcast()
-	u.mu.Unlock()
 }
 
 func (u *use) note(err error) {

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -26,11 +27,15 @@ func (u *use) connect(ctx context.Context) (net.Conn, *frameReader, *link, error
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("dial owner %s: %w", target.Owner.Short(), err)
 	}
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	stop := context.AfterFunc(ctx, func() { u.interrupt(ctx, conn) })
 	frames := newFrameReader(conn)
 	l, err := u.handshake(conn, frames, target)
 	if !stop() && err == nil {
 		err = ctx.Err()
+	}
+	if l != nil && errors.Is(context.Cause(ctx), errLocalClosed) {
+		u.drop(session.CloseError{Code: session.CodeNormal}) // tells the owner, and closes
+		return nil, nil, nil, ctx.Err()
 	}
 	if err != nil {
 		if l != nil {
@@ -40,6 +45,23 @@ func (u *use) connect(ctx context.Context) (net.Conn, *frameReader, *link, error
 		return nil, nil, nil, err
 	}
 	return conn, frames, l, nil
+}
+
+// answerTime is how long the owner's answer is waited for after the application
+// has closed.
+const answerTime = time.Second
+
+// interrupt ends a handshake whose ctx is done. If it is the application that
+// closed, the owner's answer is waited for, so that the session can be closed.
+// Otherwise the owner would hold it; and streams do not keep an order between
+// them: an OPEN that was given up could reach the owner behind that of the
+// application's next open, and take the device from it.
+func (u *use) interrupt(ctx context.Context, conn net.Conn) {
+	if errors.Is(context.Cause(ctx), errLocalClosed) {
+		_ = conn.SetDeadline(time.Now().Add(answerTime))
+		return
+	}
+	_ = conn.Close()
 }
 
 // find says where the device is, and whether its session is with another owner.
@@ -154,5 +176,6 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 		u.drop(session.CloseError{Code: session.CodeCannotResume})
 		return nil, err
 	}
+	u.farewells.Go(func() { u.tellEarly(l) })
 	return l, nil
 }
