@@ -211,3 +211,8 @@ func reportResumes(t *testing.T, cuts []mended, resumed int, streams ...*lab.Str
 		t.Errorf("data flowed again %v after the end of a cut in the median, want at most %v", median, resumeBudget)
 	}
 }
+
+func quantile(samples []time.Duration, q float64) time.Duration {
+	sorted := slices.Sorted(slices.Values(samples))
+	return sorted[int(q*float64(len(sorted)-1))].Round(time.Microsecond)
+}

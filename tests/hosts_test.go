@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"maps"
 	"net"
 	"path/filepath"
 	"testing"
@@ -14,6 +15,7 @@ import (
 // consumer wants it, and both were told of the third host only.
 type threeHosts struct {
 	secret                string
+	rule                  lab.Settings // of the device, beside its path and name
 	network               *lab.Network
 	edge, consumer, third *lab.Agent
 }
@@ -32,7 +34,9 @@ func (c *threeHosts) start(t *testing.T, device, path string) {
 	third := c.network.Host("third")
 	join := lab.Settings{"join": []string{third.Addr.String()}}
 	c.third = lab.StartAgent(t, third, "third", c.secret, nil)
-	c.edge = lab.StartAgent(t, c.network.Host("edge"), "edge", c.secret, lab.Settings{"cluster": join, "devices": lab.Device(device, path)})
+	devices := lab.Device(device, path)
+	maps.Copy(devices["rules"].([]lab.Settings)[0], c.rule)
+	c.edge = lab.StartAgent(t, c.network.Host("edge"), "edge", c.secret, lab.Settings{"cluster": join, "devices": devices})
 	c.consumer = lab.StartAgent(t, c.network.Host("consumer"), "consumer", c.secret, lab.Settings{"cluster": join})
 	took := c.consumer.WaitDevice(device, 15*time.Second)
 	t.Logf("device usable on the consumer %v after its control socket answered", took.Round(time.Millisecond))

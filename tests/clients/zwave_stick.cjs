@@ -1,9 +1,10 @@
 // A Z-Wave stick: the mock controller of zwave-js with one switch (node 2), on TCP.
 //
-//   node stick.cjs HOST PORT
+//   node zwave_stick.cjs HOST PORT
 //
 // The mock takes each chunk that it reads for one frame, which a byte stream does not promise. So what arrives is cut into
-// frames here (ACK, NAK, CAN: one byte; 0x01, length: a frame) and handed over one after the other.
+// frames here (ACK, NAK, CAN: one byte; 0x01, length: a frame) and handed over one after the other. Prints a line for each
+// frame but those of one byte: "host HEX" for one that it got, "again HEX" for one that it sends once more.
 "use strict";
 const path = require("node:path");
 
@@ -34,6 +35,37 @@ class Framer {
   }
 }
 
+/** How long a Z-Wave chip waits for the ACK of a frame in ms, and how often it sends it (Silicon Labs INS12350). */
+const ACK_WAIT = 1600;
+const SENDS = 4;
+
+/**
+ * Makes the mock repeat a frame that gets no ACK, as a stick does, and go on without if none comes. By itself it waits for
+ * one second and then forgets what else it had to say to the host.
+ */
+function repeat(controller) {
+  const { mockPort } = controller;
+  const emit = mockPort.emitData.bind(mockPort);
+  let last;
+  mockPort.emitData = (data) => {
+    if (data.length > 1) last = data;
+    emit(data);
+  };
+  const expectHostACK = controller.expectHostACK.bind(controller);
+  controller.expectHostACK = async () => {
+    const frame = last; // who calls this has sent it just now
+    for (let sends = 1; ; sends++) {
+      try {
+        return await expectHostACK(ACK_WAIT);
+      } catch {
+        if (sends === SENDS) return;
+        console.log(`again ${Buffer.from(frame).toString("hex")}`);
+        emit(frame);
+      }
+    }
+  };
+}
+
 async function main(host, port) {
   const stick = new MockServer({
     interface: host,
@@ -46,17 +78,20 @@ async function main(host, port) {
     },
   });
   await stick.start();
+  repeat(stick.mockController);
 
   const framer = new Framer();
   const serial = stick.serialport;
   const write = serial.writeAsync.bind(serial);
   let last = Promise.resolve();
   serial.writeAsync = (chunk) => {
-    for (const frame of framer.push(Buffer.from(chunk))) last = last.then(() => write(frame));
+    for (const frame of framer.push(Buffer.from(chunk))) {
+      if (frame.length > 1) console.log(`host ${frame.toString("hex")}`);
+      last = last.then(() => write(frame));
+    }
     return last;
   };
-  // The mock waits 1 s for an ACK and then throws where nobody catches it. A stick would go on, and so does this one: on
-  // a machine that is busy for a second the application repeats itself.
+  // The mock throws where nobody catches it when the host does what it did not expect. A stick would go on.
   process.on("unhandledRejection", (err) => console.error("stick:", err.message));
   console.log("stick ready");
   process.on("SIGTERM", () => process.exit(0));
