@@ -61,6 +61,17 @@ type Config struct {
 	// Admit says who may be a member besides holding the secret (admission:
 	// allowlist); default everybody. It must not block.
 	Admit func(identity.NodeID) bool
+	// Admins are the nodes whose removals of others are honoured here, and, if
+	// there are any, the only ones whose new secrets are taken. Asked again and
+	// again; it must not block. Default: none.
+	Admins func() []identity.NodeID
+	// OnSecret is told the cluster secret when another is in use than before.
+	// Calls do not overlap; the mesh goes on when it returns. Default: nothing.
+	OnSecret func(identity.Secret)
+	// OnRemoved is told of a member that was removed, a moment before its
+	// connections are closed: its streams should be ended. It must not block
+	// for long. Default: nothing.
+	OnRemoved func(identity.NodeID)
 	// LAN finds members on the same link by a multicast beacon; default off.
 	// It opens sockets of its own.
 	LAN bool
@@ -94,6 +105,15 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Admit == nil {
 		c.Admit = func(identity.NodeID) bool { return true }
+	}
+	if c.Admins == nil {
+		c.Admins = func() []identity.NodeID { return nil }
+	}
+	if c.OnSecret == nil {
+		c.OnSecret = func(identity.Secret) {}
+	}
+	if c.OnRemoved == nil {
+		c.OnRemoved = func(identity.NodeID) {}
 	}
 	if c.OnBroadcast == nil {
 		c.OnBroadcast = func([]byte) {}

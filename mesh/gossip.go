@@ -37,7 +37,7 @@ func (m *Mesh) assembleGossip() error {
 		AcceptStream: func(ctx context.Context) (net.Conn, identity.NodeID, error) {
 			return m.quic.Accept(ctx, gossipProtocol)
 		},
-		OnMessage: m.cfg.OnBroadcast,
+		OnMessage: m.takeBroadcast,
 		OnChange:  m.takeLiveness,
 		Logger:    m.log,
 	})
@@ -52,7 +52,7 @@ func (m *Mesh) verifyMeta(meta []byte) (identity.NodeID, error) {
 	if err != nil {
 		return identity.NodeID{}, err
 	}
-	if id := signed.ID(); id != m.self && !m.cfg.Admit(id) {
+	if id := signed.ID(); id != m.self && !m.admits(id) {
 		return identity.NodeID{}, fmt.Errorf("verify member %s: %w", id, join.ErrNotAdmitted)
 	}
 	return signed.ID(), nil
@@ -101,7 +101,20 @@ func (m *Mesh) gossipLoop(ctx context.Context) {
 func (m *Mesh) exchangeMemberships(ctx context.Context, id identity.NodeID) {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
-	if err := m.gossip.Join(ctx, []identity.NodeID{id}); err != nil {
+	// Side by side, since they mostly agree on the secret. Where the other has
+	// a newer one, its side of the exchange opens only after that is here.
+	compared := make(chan error, 1)
+	go func() {
+		_, err := m.compareWith(ctx, id)
+		compared <- err
+	}()
+	err := m.gossip.Join(ctx, []identity.NodeID{id})
+	if compareErr := <-compared; compareErr != nil {
+		m.log.Debug("secrets not compared", "node", id.Short(), "err", compareErr)
+	} else if err != nil {
+		err = m.gossip.Join(ctx, []identity.NodeID{id})
+	}
+	if err != nil {
 		// The join loop comes by again as long as the member is missing.
 		m.log.Debug("membership exchange failed", "node", id.Short(), "err", err)
 	}

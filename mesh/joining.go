@@ -54,6 +54,7 @@ type joining struct {
 	mu      sync.Mutex
 	seeds   []seed
 	toMerge map[identity.NodeID]struct{} // members to exchange memberships with
+	silence map[netip.AddrPort]int       // how often an address did not answer
 }
 
 // seed is one address of Config.Join.
@@ -70,6 +71,7 @@ func (j *joining) init(addresses []string) {
 	j.wake = make(chan struct{}, 1)
 	j.meta = make(chan struct{}, 1)
 	j.met = make(chan struct{}, 1)
+	j.silence = make(map[netip.AddrPort]int)
 	j.toMerge = make(map[identity.NodeID]struct{})
 	for _, a := range addresses {
 		j.seeds = append(j.seeds, seed{JoinStatus: JoinStatus{Address: a}})
@@ -113,6 +115,14 @@ func (j *joining) take() []identity.NodeID {
 // silent notes the addresses that did not answer. A seed whose member is alive
 // is fine: it may have another address that does, or have joined us.
 func (j *joining) silent(addrs []netip.AddrPort, alive map[identity.NodeID]bool) {
+	j.mu.Lock()
+	for _, addr := range addrs {
+		if len(j.silence) >= maxSilent {
+			clear(j.silence)
+		}
+		j.silence[addr]++
+	}
+	j.mu.Unlock()
 	j.note(addrs, func(s *seed) {
 		if !alive[s.Node] {
 			s.Err = fmt.Errorf("no answer from %s: %w", s.Address, ErrNoAnswer)
@@ -124,6 +134,7 @@ func (j *joining) silent(addrs []netip.AddrPort, alive map[identity.NodeID]bool)
 func (j *joining) reached(id identity.NodeID, addr netip.AddrPort) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	delete(j.silence, addr)
 	for i := range j.seeds {
 		if s := &j.seeds[i]; s.Node == id || slices.Contains(s.addrs, addr) {
 			s.Node, s.Err, s.said = id, nil, false
@@ -327,18 +338,6 @@ func (m *Mesh) sayJoinFailures() {
 	}
 }
 
-// beginJoin sends the first message of a join handshake; mu is held.
-func (m *Mesh) beginJoin(to netip.AddrPort) {
-	first, err := m.join.Begin(m.now(), to)
-	if err != nil {
-		m.log.Warn("join handshake not begun", "endpoint", to, "err", err)
-		return
-	}
-	if err := m.cfg.Socket.WriteTo(first, to, netip.Addr{}); err != nil {
-		m.joining.note([]netip.AddrPort{to}, func(s *seed) { s.Err = fmt.Errorf("join through %s: %w", s.Address, err) })
-	}
-}
-
 // handleJoin handles a join message and reports whether it changed anything.
 func (m *Mesh) handleJoin(c *control) (changed bool) {
 	m.do(func() {
@@ -367,6 +366,12 @@ func (m *Mesh) joined(p *join.Peer, local netip.Addr) {
 	m.seenAs(p.SeenAs)
 	m.reached(id, p.Addr, local)
 	m.joining.reached(id, p.Addr)
+	m.later(func() {
+		m.belonging.problem(weAreRemoved, "")
+		if !p.Old {
+			m.belonging.problem(weAreBehind, "")
+		}
+	})
 	if p.Initiator {
 		m.joining.exchange(id)
 	}
@@ -382,6 +387,9 @@ func (m *Mesh) joinRefused(err error) {
 	}
 	if errors.Is(err, join.ErrSelf) {
 		m.joining.note([]netip.AddrPort{refused.Addr}, func(s *seed) { s.notBefore, s.Err = m.now()+selfPause, nil })
+		return
+	}
+	if m.refusedSecret(refused) {
 		return
 	}
 	m.log.Warn("join handshake refused", "err", err)

@@ -12,7 +12,7 @@ import (
 // mesh goes on without it.
 func (m *Mesh) runBeacon(ctx context.Context) {
 	b, err := beacon.New(beacon.Config{
-		Keys:   func() [][32]byte { return [][32]byte{m.cfg.Secret.BeaconKey()} },
+		Keys:   m.beaconKeys,
 		Port:   m.cfg.Socket.LocalAddr().Port(),
 		OnPeer: m.beaconHeard,
 		Skip:   isVirtual,

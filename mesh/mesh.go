@@ -61,6 +61,7 @@ type Mesh struct {
 	joining       joining
 	counters      counters
 	relay         relay
+	belonging     belonging
 	watch         watchers
 	pongs         sync.WaitGroup
 	stopped       chan struct{} // closed when Run is over
@@ -112,6 +113,9 @@ func New(cfg Config) (*Mesh, error) {
 		skews:    make(map[identity.NodeID]time.Duration),
 		alive:    make(map[identity.NodeID]bool),
 		gone:     make(map[identity.NodeID]time.Duration),
+	}
+	if err := m.recallBelonging(); err != nil {
+		return nil, fmt.Errorf("make mesh: %w", err)
 	}
 	m.signals.init()
 	m.joining.init(cfg.Join)
@@ -165,6 +169,8 @@ func (m *Mesh) assemble(id *identity.Identity) error {
 		Record:  m.roster.Self,
 		Held:    m.roster.Get,
 		Admit:   m.cfg.Admit,
+		Removed: m.isRemoved,
+		Known:   m.wasMember,
 	})
 	m.tunnel = tunnel.New(tunnel.Config{
 		Cluster: m.cfg.Secret.Cluster,
@@ -189,18 +195,25 @@ func (m *Mesh) assemble(id *identity.Identity) error {
 		Identity:   id,
 		PacketConn: m.plane.QUIC(),
 		Addr:       func(id identity.NodeID) net.Addr { return plane.Addr{ID: id} },
-		NodeOf:     plane.NodeOf,
-		Logger:     m.log,
+		NodeOf: func(addr net.Addr) (identity.NodeID, bool) {
+			id, ok := plane.NodeOf(addr)
+			return id, ok && !m.isRemoved(id)
+		},
+		Logger: m.log,
 	})
 	if err != nil {
 		return err
 	}
-	for _, p := range append([]string{gossipProtocol, pingProtocol}, m.cfg.Protocols...) {
+	for _, p := range append([]string{gossipProtocol, pingProtocol, admissionProtocol}, m.cfg.Protocols...) {
 		if err := m.quic.Listen(p); err != nil {
 			return err
 		}
 	}
-	return m.assembleGossip()
+	if err := m.assembleGossip(); err != nil {
+		return err
+	}
+	m.useKeys(m.ring())
+	return nil
 }
 
 // recallMembers puts the members known at the last stop into the roster.
@@ -235,6 +248,9 @@ func (m *Mesh) Run(ctx context.Context) error {
 	talkers.Go(func() error { return m.gossip.Run(talking) })
 	talkers.Go(func() error { m.joinLoop(talking); return nil })
 	talkers.Go(func() error { m.gossipLoop(talking); return nil })
+	talkers.Go(func() error { m.belongLoop(talking); return nil })
+	talkers.Go(func() error { m.answerLoop(talking); return nil })
+	talkers.Go(func() error { m.rotateLoop(talking); return nil })
 	talkers.Go(func() error { m.saveLoop(talking); return nil })
 	talkers.Go(func() error { m.pongLoop(talking); m.pongs.Wait(); return nil })
 	if m.cfg.LAN {

@@ -26,7 +26,7 @@ const (
 // it; mu is held.
 func (m *Mesh) merge(s roster.Signed, p proof) {
 	id := s.ID()
-	if id != m.self && !m.cfg.Admit(id) {
+	if id != m.self && !m.admits(id) {
 		m.log.Debug("record refused, the node is not admitted", "node", id.Short())
 		return
 	}

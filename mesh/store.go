@@ -135,6 +135,9 @@ func (s *Store) members(cluster identity.ClusterID) ([]roster.Signed, error) {
 	return roster.Unmarshal(cluster, data)
 }
 
+// read reads a file; the error wraps fs.ErrNotExist where there is none.
+func (s *Store) read(name string) ([]byte, error) { return os.ReadFile(filepath.Join(s.dir, name)) }
+
 // saveMembers writes the members list if it has changed: the disk may be an
 // eMMC that wears out.
 func (s *Store) saveMembers(list []byte) error {

@@ -15,6 +15,10 @@ import (
 // the other member does not accept its protocol.
 var ErrUnknownProtocol = quicnet.ErrUnknownProtocol
 
+// ErrRemoved is wrapped by the error of Dial for a node that was removed from
+// the cluster.
+var ErrRemoved = errors.New("the node was removed from the cluster")
+
 type accepted struct {
 	conn net.Conn
 	from identity.NodeID
@@ -28,6 +32,9 @@ type accepted struct {
 func (m *Mesh) Dial(ctx context.Context, id identity.NodeID, protocol string) (net.Conn, error) {
 	if id == m.self {
 		return m.dialSelf(ctx, protocol)
+	}
+	if m.isRemoved(id) {
+		return nil, fmt.Errorf("dial node %s: %w", id, ErrRemoved)
 	}
 	if _, known := m.roster.Get(id); !known {
 		return nil, fmt.Errorf("dial node %s: not a known member", id)
@@ -64,6 +71,10 @@ func (m *Mesh) acceptLoop(ctx context.Context, protocol string, to chan<- accept
 		conn, from, err := m.quic.Accept(ctx, protocol)
 		if err != nil {
 			return
+		}
+		if m.isRemoved(from) {
+			conn.Close()
+			continue
 		}
 		select {
 		case to <- accepted{&session{Conn: conn, done: m.inSession(from)}, from}:

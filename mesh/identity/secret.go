@@ -1,6 +1,8 @@
 package identity
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
@@ -135,6 +137,34 @@ func (s Secret) GossipKey() [32]byte { return s.derive("serialspan gossip key v1
 // BeaconKey returns the key of the beacons by which agents find each other on
 // one link.
 func (s Secret) BeaconKey() [32]byte { return s.derive("serialspan beacon key v1") }
+
+// HandOverKey returns the key by which a member proves to another that it holds
+// this secret, before it is given a newer one.
+func (s Secret) HandOverKey() [32]byte { return s.derive("serialspan hand-over key v1") }
+
+// Hash stands for the secret where it is signed or put in order: unlike
+// Fingerprint it is too long for two secrets to share one.
+func (s Secret) Hash() [sha256.Size]byte {
+	return labelled("serialspan secret hash v1", []byte(s.Text()))
+}
+
+// Renewed returns a secret of the same cluster with a new key and the given key
+// number.
+func (s Secret) Renewed(keyNumber uint32) (Secret, error) {
+	var key [32]byte
+	if _, err := rand.Read(key[:]); err != nil {
+		return Secret{}, fmt.Errorf("renew cluster secret: %w", err)
+	}
+	return SecretOf(s.Cluster, keyNumber, key), nil
+}
+
+// Compare orders secrets of one cluster: the larger key number is the newer
+// one, of equal numbers the larger Hash. So members that make new keys at the
+// same time agree which of them counts.
+func (s Secret) Compare(other Secret) int {
+	a, b := s.Hash(), other.Hash()
+	return cmp.Or(cmp.Compare(s.KeyNumber, other.KeyNumber), bytes.Compare(a[:], b[:]))
+}
 
 func (s Secret) derive(info string) [32]byte {
 	key := s.key.show()

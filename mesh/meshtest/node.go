@@ -23,6 +23,9 @@ type Options struct {
 	ForgetAfter time.Duration              // default: mesh.DefaultForgetAfter
 	OnBroadcast func([]byte)               // see mesh.Config
 	Admit       func(identity.NodeID) bool // default: everybody
+	Admins      func() []identity.NodeID   // default: none
+	OnSecret    func(identity.Secret)      // see mesh.Config
+	OnRemoved   func(identity.NodeID)      // see mesh.Config
 	Secret      identity.Secret            // default: the network's
 	StateDir    string                     // default: a new one
 	Addr        netip.AddrPort             // default: a new one
@@ -67,7 +70,7 @@ func (n *Network) Start(name string, o Options) *Node {
 	}
 	node.Mesh, err = mesh.New(mesh.Config{
 		Store: store, Secret: o.Secret, Name: name, Socket: node.socket, Join: join,
-		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Relay: o.Relay, Admit: o.Admit, ForgetAfter: o.ForgetAfter, Wall: o.Wall, Logger: o.Logger,
+		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Relay: o.Relay, Admit: o.Admit, Admins: o.Admins, OnSecret: o.OnSecret, OnRemoved: o.OnRemoved, ForgetAfter: o.ForgetAfter, Wall: o.Wall, Logger: o.Logger,
 		Addresses: func() ([]netip.Addr, error) { return []netip.Addr{o.Addr.Addr()}, nil },
 	})
 	n.fatal(err, "start %s", name)

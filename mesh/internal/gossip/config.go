@@ -168,7 +168,7 @@ func (g *Gossip) memberlistConfig() *memberlist.Config {
 	c.Name = g.cfg.Self.String()
 	c.Transport = g.transport
 	c.Label = g.cfg.Label
-	c.SecretKey = g.cfg.Key[:]
+	c.Keyring = g.keys
 	c.RequireNodeNames = true
 	c.AdvertisePort = port
 	c.BindPort = port

@@ -73,9 +73,13 @@ func (d *delegate) check(n *memberlist.Node) (identity.NodeID, error) {
 		return id, fmt.Errorf("check member %s: address %v port %d is not its mesh address", id, n.Addr, n.Port)
 	}
 	d.mu.Lock()
+	expelled := d.expelled[id]
 	m, known := d.members[id]
 	verified := known && len(n.Meta) > 0 && bytes.Equal(m.verified, n.Meta)
 	d.mu.Unlock()
+	if expelled {
+		return id, fmt.Errorf("check member %s: %w", id, errExpelled)
+	}
 	if verified {
 		return id, nil
 	}
@@ -107,6 +111,10 @@ func (d *delegate) set(n *memberlist.Node, s State) {
 	g := (*Gossip)(d)
 	now := time.Now()
 	g.mu.Lock()
+	if g.expelled[id] {
+		g.mu.Unlock()
+		return
+	}
 	m := g.member(id)
 	m.state, m.meta = s, bytes.Clone(n.Meta)
 	if s == Dead && m.parting && m.farewell == hashRecord(m.meta) {

@@ -65,6 +65,8 @@ type Gossip struct {
 	cfg       Config
 	run       [8]byte
 	transport *transport
+	keys      *memberlist.Keyring
+	keysMu    sync.Mutex // held by SetKeys
 	queue     memberlist.TransmitLimitedQueue
 
 	ready chan struct{} // closed when list is there
@@ -77,17 +79,18 @@ type Gossip struct {
 
 	// mu is a leaf: nothing is called with it held. memberlist calls the
 	// delegate with its own locks held.
-	mu      sync.Mutex
-	started bool
-	members map[identity.NodeID]*member
-	seen    seen
-	queued  map[string]uint32 // counter of the newest message of a name and run
-	counter uint32
-	changed time.Time // monotonic: when state or record of a member last did
-	heard   heard
-	stats   Stats
-	pending pending
-	wake    chan struct{} // capacity 1: pending has something
+	mu       sync.Mutex
+	started  bool
+	members  map[identity.NodeID]*member
+	expelled map[identity.NodeID]bool
+	seen     seen
+	queued   map[string]uint32 // counter of the newest message of a name and run
+	counter  uint32
+	changed  time.Time // monotonic: when state or record of a member last did
+	heard    heard
+	stats    Stats
+	pending  pending
+	wake     chan struct{} // capacity 1: pending has something
 }
 
 // member is a row of the table; all members ever heard of stay in it.
@@ -123,6 +126,9 @@ func New(cfg Config) (*Gossip, error) {
 	}
 	if _, err := rand.Read(g.run[:]); err != nil {
 		return nil, fmt.Errorf("make gossip run: %w", err)
+	}
+	if g.keys, err = memberlist.NewKeyring(nil, g.cfg.Key[:]); err != nil {
+		return nil, fmt.Errorf("make gossip keys: %w", err)
 	}
 	g.transport = newTransport(&g.cfg)
 	g.queue.RetransmitMult = retransmit

@@ -28,10 +28,20 @@
 //	 3     2, 3   where the sender sees the other: address ‖ port, 6 or 18 bytes
 //	 4     2      newest record of the joiner that the member holds, where it
 //	              is another than the one in payload 1
-//	 5     2      refusal code, absent or 0: none. A refusal has keys 1 and 5
-//	              only, and ends the handshake
+//	 5     2      refusal code, absent or 0: none. A refusal has keys 1, 5 and
+//	              6 at most, and ends the handshake
+//	 6     2      with refusal 3 or 5, which are about the secret: key number of
+//	              the one in use
 //
 // Unknown keys are ignored.
+//
+// # Older secrets
+//
+// After a rotation a member knows several join keys (SetKeys), and opens message
+// 1 with whichever fits. With an older one only those are let in that were
+// members when it was in use; still older ones open only for a refusal that says
+// so. A node that gets no answer may try an older key itself: the other side may
+// be the one that was away.
 //
 // # Silence and floods
 //

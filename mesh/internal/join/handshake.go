@@ -30,13 +30,13 @@ type handshake struct {
 
 // newHandshake makes the state before the first message. The ephemeral key is
 // used for our first message; it must be random and used once.
-func newHandshake(secret identity.Secret, private identity.WireGuardPrivate, initiator bool, ephemeral [keyLen]byte) (*handshake, error) {
-	psk, static, public := secret.JoinKey(), private.Bytes(), private.Public()
+func newHandshake(cluster identity.ClusterID, psk [32]byte, private identity.WireGuardPrivate, initiator bool, ephemeral [keyLen]byte) (*handshake, error) {
+	static, public := private.Bytes(), private.Public()
 	h := &handshake{ephemeral: ephemeral, config: noise.Config{
 		CipherSuite:   noise.NewCipherSuite(noise.DH25519, noise.CipherChaChaPoly, noise.HashBLAKE2s),
 		Pattern:       noise.HandshakeXX,
 		Initiator:     initiator,
-		Prologue:      append([]byte(prologueLabel), secret.Cluster[:]...),
+		Prologue:      append([]byte(prologueLabel), cluster[:]...),
 		PresharedKey:  psk[:],
 		StaticKeypair: noise.DHKey{Private: static[:], Public: public[:]},
 	}}

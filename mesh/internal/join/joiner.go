@@ -20,6 +20,7 @@ const minSecond = 1 + 4 + 4 + keyLen + (keyLen + tagLen) + tagLen
 type begun struct {
 	at        time.Duration
 	to        netip.AddrPort
+	key       Key
 	sent      [32]byte   // hash of the record in message 1
 	handshake *handshake // nil when done
 	second    []byte     // when done: the message 2 that was answered,
@@ -32,14 +33,24 @@ type begun struct {
 // is never sent twice. It fails if the own record does not fit the key
 // (ErrOwnRecord), or if Config.Rand fails.
 func (m *Machine) Begin(now time.Duration, to netip.AddrPort) ([]byte, error) {
+	return m.BeginWith(now, to, 0)
+}
+
+// BeginWith is Begin with another join key than the first, by its index in
+// SetKeys: for a member that may not know the newest secret. An index without a
+// key, or of a key that is UseNamed, makes nothing.
+func (m *Machine) BeginWith(now time.Duration, to netip.AddrPort, key int) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if key >= len(m.keys) || m.keys[key].Use == UseNamed {
+		return nil, nil
+	}
 	to = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	own, ok := m.ownRecord()
 	if !ok {
 		return nil, fmt.Errorf("begin join with %s: %w", to, ErrOwnRecord)
 	}
-	datagram, b, id, err := m.first(own)
+	datagram, b, id, err := m.first(own, m.keys[key])
 	if err != nil {
 		return nil, fmt.Errorf("begin join with %s: %w", to, err)
 	}
@@ -53,7 +64,7 @@ func (m *Machine) Begin(now time.Duration, to netip.AddrPort) ([]byte, error) {
 }
 
 // first makes message 1 and the handshake that it begins.
-func (m *Machine) first(own roster.Signed) ([]byte, *begun, handshakeID, error) {
+func (m *Machine) first(own roster.Signed, key Key) ([]byte, *begun, handshakeID, error) {
 	var id handshakeID
 	for {
 		if err := m.random(id[:]); err != nil {
@@ -63,7 +74,7 @@ func (m *Machine) first(own roster.Signed) ([]byte, *begun, handshakeID, error) 
 			break
 		}
 	}
-	h, err := m.newHandshake(true)
+	h, err := m.newHandshake(true, key)
 	if err != nil {
 		return nil, nil, id, err
 	}
@@ -79,15 +90,15 @@ func (m *Machine) first(own roster.Signed) ([]byte, *begun, handshakeID, error) 
 		return nil, nil, id, err
 	}
 	datagram := append(append([]byte{TypeFirst}, id[:]...), message...)
-	return datagram, &begun{sent: own.Hash(), handshake: h}, id, nil
+	return datagram, &begun{key: key, sent: own.Hash(), handshake: h}, id, nil
 }
 
-func (m *Machine) newHandshake(initiator bool) (*handshake, error) {
+func (m *Machine) newHandshake(initiator bool, key Key) (*handshake, error) {
 	var ephemeral [keyLen]byte
 	if err := m.random(ephemeral[:]); err != nil {
 		return nil, err
 	}
-	return newHandshake(m.config.Secret, m.config.Private, initiator, ephemeral)
+	return newHandshake(m.config.Secret.Cluster, key.PSK, m.config.Private, initiator, ephemeral)
 }
 
 func (m *Machine) dropOldestBegun() {
@@ -152,7 +163,7 @@ func (m *Machine) judgeSecond(b *begun, from netip.AddrPort, plain []byte) (*Pee
 	case err != nil:
 		return nil, &RefusedError{Addr: from, Err: ErrRecord}
 	case p.Refusal != refusalNone:
-		return nil, &RefusedError{Addr: from, Side: There, Version: p.Version, Err: p.Refusal.err()}
+		return nil, &RefusedError{Addr: from, Side: There, Version: p.Version, Err: p.Refusal.err(), Key: b.key.Number, Newest: p.Newest}
 	case p.Version != protocolVersion:
 		return nil, &RefusedError{Addr: from, Version: p.Version, Err: ErrVersion}
 	}
@@ -163,15 +174,30 @@ func (m *Machine) judgeSecond(b *begun, from netip.AddrPort, plain []byte) (*Pee
 	if refused := m.judgeProven(b.handshake, from, record); refused != nil {
 		return nil, refused
 	}
-	if !m.config.Admit(record.ID()) {
-		return nil, &RefusedError{Addr: from, Node: record.ID(), Err: ErrNotAdmitted}
+	if _, cause := m.judgeNode(record.ID(), b.key); cause != nil {
+		return nil, &RefusedError{Addr: from, Node: record.ID(), Err: cause, Key: b.key.Number, Newest: m.keys[0].Number}
 	}
-	peer := &Peer{Record: record, Addr: from, SeenAs: decodeAddr(p.SeenAs), Initiator: true}
+	peer := &Peer{Record: record, Addr: from, SeenAs: decodeAddr(p.SeenAs), Initiator: true, Old: b.key.Use != UseCurrent}
 	held, err := roster.Parse(m.config.Secret.Cluster, p.Held)
 	if err == nil && held.ID() == m.config.Record().ID() && held.Hash() != b.sent {
 		peer.HeldOfUs = &held
 	}
 	return peer, nil
+}
+
+// judgeNode decides whether a node may be a member that shows this key.
+func (m *Machine) judgeNode(id identity.NodeID, key Key) (refusal, error) {
+	switch {
+	case m.config.Removed(id):
+		return refusalRemoved, ErrRemoved
+	case !m.config.Admit(id):
+		return refusalNotAllowed, ErrNotAdmitted
+	case key.Use == UseNamed:
+		return refusalOldSecret, ErrOldSecret
+	case key.Use == UseOld && !m.config.Known(id):
+		return refusalNewcomer, ErrNewcomer
+	}
+	return refusalNone, nil
 }
 
 // judgeProven checks the record of a peer whose static key is proven.

@@ -24,7 +24,7 @@ const (
 // Config is what a Machine needs. The functions are called with the machine's
 // mutex held: they must not call the machine.
 type Config struct {
-	// Secret is the cluster's secret. Required.
+	// Secret is the cluster's secret. Required; SetKeys replaces its key.
 	Secret identity.Secret
 	// Private is the WireGuard key of this start. Required; Rekey replaces it.
 	Private identity.WireGuardPrivate
@@ -36,6 +36,12 @@ type Config struct {
 	// Admit reports whether a holder of the secret may be a member. It is
 	// asked about joiners and about members joined through. Default: all.
 	Admit func(identity.NodeID) bool
+	// Removed reports whether a node was removed from the cluster. Default:
+	// none was.
+	Removed func(identity.NodeID) bool
+	// Known reports whether a node was a member when an older secret was in
+	// use: only such nodes may join with it. Default: none was.
+	Known func(identity.NodeID) bool
 	// Rand gives random bytes. Default: crypto/rand.
 	Rand io.Reader
 }
@@ -48,6 +54,7 @@ type Peer struct {
 	SeenAs    netip.AddrPort // where it sees us; the zero value if it does not tell
 	HeldOfUs  *roster.Signed // a record of ours it holds that is another than the one sent; or nil
 	Initiator bool           // we began
+	Old       bool           // both used a secret that is not the one in use
 }
 
 // Result is what became of a datagram. All three may be nil: no word is said
@@ -84,6 +91,7 @@ type Stats struct {
 type Machine struct {
 	mu      sync.Mutex
 	config  Config
+	keys    []Key                    // the first is the one in use
 	begun   map[handshakeID]*begun   // we are the joiner
 	pending map[handshakeID]*pending // we are the member
 	sources *recent[netip.Prefix, source]
@@ -113,11 +121,18 @@ func New(config Config) *Machine {
 	if config.Admit == nil {
 		config.Admit = func(identity.NodeID) bool { return true }
 	}
+	if config.Removed == nil {
+		config.Removed = func(identity.NodeID) bool { return false }
+	}
+	if config.Known == nil {
+		config.Known = func(identity.NodeID) bool { return false }
+	}
 	if config.Rand == nil {
 		config.Rand = rand.Reader
 	}
 	return &Machine{
 		config:  config,
+		keys:    []Key{{Number: config.Secret.KeyNumber, PSK: config.Secret.JoinKey()}},
 		begun:   make(map[handshakeID]*begun),
 		pending: make(map[handshakeID]*pending),
 		sources: newRecent[netip.Prefix, source](maxSources),

@@ -1,7 +1,6 @@
 package join
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"net/netip"
 	"time"
@@ -19,6 +18,7 @@ const minThird = 1 + 4 + (keyLen + tagLen) + tagLen
 type pending struct {
 	at        time.Duration
 	record    roster.Signed
+	key       Key
 	handshake *handshake        // nil when done
 	third     [sha256.Size]byte // when done: hash of message 3
 }
@@ -39,11 +39,7 @@ func (m *Machine) handleFirst(now time.Duration, from netip.AddrPort, src *sourc
 	case !m.mayOpen(now, src):
 		return m.limited()
 	}
-	h, err := m.newHandshake(false)
-	if err != nil {
-		return m.limited()
-	}
-	plain, err := h.accept(bytes.Clone(datagram[5:]))
+	h, key, plain, err := m.openFirst(datagram[5:])
 	switch {
 	case err != nil:
 		return m.junk(src)
@@ -51,11 +47,11 @@ func (m *Machine) handleFirst(now time.Duration, from netip.AddrPort, src *sourc
 		return m.limited()
 	}
 	m.firsts.use(ephemeral)
-	return m.answerFirst(now, from, src, id, h, plain)
+	return m.answerFirst(now, from, src, id, h, key, plain)
 }
 
 // answerFirst decides about a message 1 that has opened.
-func (m *Machine) answerFirst(now time.Duration, from netip.AddrPort, src *source, id handshakeID, h *handshake, plain []byte) Result {
+func (m *Machine) answerFirst(now time.Duration, from netip.AddrPort, src *source, id handshakeID, h *handshake, key Key, plain []byte) Result {
 	p, err := decodeVersioned(plain)
 	if err != nil {
 		return m.refuse(nil, &RefusedError{Addr: from, Err: ErrRecord})
@@ -70,8 +66,8 @@ func (m *Machine) answerFirst(now time.Duration, from netip.AddrPort, src *sourc
 	if m.isSelf(record) {
 		return m.refuse(nil, &RefusedError{Addr: m.triedAs(id), Node: record.ID(), Err: ErrSelf})
 	}
-	if !m.config.Admit(record.ID()) {
-		return m.answerRefusal(h, id, refusalNotAllowed, &RefusedError{Addr: from, Node: record.ID(), Err: ErrNotAdmitted})
+	if code, cause := m.judgeNode(record.ID(), key); cause != nil {
+		return m.answerRefusal(h, id, code, &RefusedError{Addr: from, Node: record.ID(), Err: cause, Key: key.Number, Newest: m.keys[0].Number})
 	}
 	own, ok := m.ownRecord()
 	if !ok {
@@ -98,7 +94,7 @@ func (m *Machine) answerFirst(now time.Duration, from netip.AddrPort, src *sourc
 	if err != nil {
 		return m.junk(src) // the ephemeral key is of low order
 	}
-	m.pending[ourID] = &pending{at: now, record: record, handshake: h}
+	m.pending[ourID] = &pending{at: now, record: record, key: key, handshake: h}
 	m.stats.Answered++
 	return Result{Reply: reply}
 }
@@ -106,7 +102,11 @@ func (m *Machine) answerFirst(now time.Duration, from netip.AddrPort, src *sourc
 // answerRefusal tells a holder of the secret why it is refused, and nothing
 // else about this node.
 func (m *Machine) answerRefusal(h *handshake, id handshakeID, code refusal, refused *RefusedError) Result {
-	reply, err := second(h, id, handshakeID{}, &payload{Version: protocolVersion, Refusal: code})
+	told := payload{Version: protocolVersion, Refusal: code}
+	if code == refusalOldSecret || code == refusalNewcomer {
+		told.Newest = refused.Newest
+	}
+	reply, err := second(h, id, handshakeID{}, &told)
 	if err != nil {
 		return m.refuse(nil, refused)
 	}
@@ -166,5 +166,5 @@ func (m *Machine) handleThird(now time.Duration, from netip.AddrPort, src *sourc
 	}
 	p.handshake, p.third = nil, sha256.Sum256(datagram)
 	m.stats.Completed++
-	return Result{Done: &Peer{Record: p.record, Addr: from, SeenAs: decodeAddr(told.SeenAs)}}
+	return Result{Done: &Peer{Record: p.record, Addr: from, SeenAs: decodeAddr(told.SeenAs), Old: p.key.Use != UseCurrent}}
 }

@@ -19,6 +19,7 @@ type payload struct {
 	SeenAs  []byte  `cbor:"3,keyasint,omitempty"`
 	Held    []byte  `cbor:"4,keyasint,omitempty"`
 	Refusal refusal `cbor:"5,keyasint,omitempty"`
+	Newest  uint32  `cbor:"6,keyasint,omitempty"`
 }
 
 var (

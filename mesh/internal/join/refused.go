@@ -15,6 +15,13 @@ var (
 	ErrVersion = errors.New("another version of the join protocol; update the older node")
 	// ErrNotAdmitted: the NodeID is not in the allowlist.
 	ErrNotAdmitted = errors.New("not admitted: add its NodeID to cluster.allow")
+	// ErrRemoved: the node was removed from the cluster.
+	ErrRemoved = errors.New("the node was removed from the cluster; for this machine to enter again, remove the file \"identity\" in its node.state_dir, so that it becomes a new node")
+	// ErrOldSecret: the joiner's secret is older than those accepted.
+	ErrOldSecret = errors.New("the secret is too old")
+	// ErrNewcomer: the joiner's secret is not the one in use, and the joiner
+	// was no member when it was.
+	ErrNewcomer = errors.New("the secret is not the one in use, and the node was no member when it was")
 	// ErrReason: the member refused for a reason that this version does not
 	// know.
 	ErrReason = errors.New("refused for a reason that this version does not know; update this node")
@@ -60,6 +67,8 @@ type RefusedError struct {
 	Node    identity.NodeID // the peer, where its record told; else zero
 	Side    Side            // who refused
 	Version uint64          // the peer's protocol version, for ErrVersion
+	Key     uint32          // key number of the joiner's secret, for ErrOldSecret and ErrNewcomer
+	Newest  uint32          // key number in use at the member, for the same; 0: not told
 	Twin    roster.Signed   // the other process's record, for ErrTwin
 	Err     error           // the cause
 }
@@ -74,10 +83,33 @@ func (e *RefusedError) Error() string {
 	if !e.Node.IsZero() {
 		peer = e.Node.Short() + " at " + peer
 	}
+	if errors.Is(e.Err, ErrOldSecret) || errors.Is(e.Err, ErrNewcomer) {
+		return fmt.Sprintf("join: %s %s: %s", who, peer, e.secretText())
+	}
 	if errors.Is(e.Err, ErrVersion) {
 		return fmt.Sprintf("join: %s %s: %v (here %d, there %d)", who, peer, e.Err, protocolVersion, e.Version)
 	}
 	return fmt.Sprintf("join: %s %s: %v", who, peer, e.Err)
+}
+
+// secretText says which secret is meant and what to do.
+func (e *RefusedError) secretText() string {
+	whose, which := "its secret", "it needs"
+	if e.Side == There {
+		whose, which = "this member's secret", "copy"
+	}
+	age := "not the one in use"
+	if n := int64(e.Newest) - int64(e.Key); n > 0 {
+		age = fmt.Sprintf("%d rotations old (key %d, in use is key %d)", n, e.Key, e.Newest)
+		if n == 1 {
+			age = fmt.Sprintf("1 rotation old (key %d, in use is key %d)", e.Key, e.Newest)
+		}
+	}
+	more := ""
+	if errors.Is(e.Err, ErrNewcomer) {
+		more = ", and lets in former members only"
+	}
+	return fmt.Sprintf("%s is %s%s; next step: %s the secret file of a member that is up to date", whose, age, more, which)
 }
 
 // Unwrap returns the cause.
@@ -90,6 +122,9 @@ const (
 	refusalNone       refusal = 0
 	refusalVersion    refusal = 1
 	refusalNotAllowed refusal = 2
+	refusalOldSecret  refusal = 3
+	refusalRemoved    refusal = 4
+	refusalNewcomer   refusal = 5
 )
 
 // err returns the cause that a code stands for, nil for none.
@@ -101,6 +136,12 @@ func (r refusal) err() error {
 		return ErrVersion
 	case refusalNotAllowed:
 		return ErrNotAdmitted
+	case refusalOldSecret:
+		return ErrOldSecret
+	case refusalRemoved:
+		return ErrRemoved
+	case refusalNewcomer:
+		return ErrNewcomer
 	}
 	return ErrReason
 }
