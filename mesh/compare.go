@@ -40,6 +40,9 @@ var ErrTooOld = errors.New("no secret in common")
 // compareWith compares secrets and removals with a member and gives and takes
 // what is missing. It returns what the member holds then.
 func (m *Mesh) compareWith(ctx context.Context, id identity.NodeID) (admission.Hello, error) {
+	if !m.admits(id) {
+		return admission.Hello{}, fmt.Errorf("compare secrets with %s: %w", id.Short(), ErrRemoved)
+	}
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
 	conn, err := m.quic.Dial(ctx, id, admissionProtocol)
@@ -108,7 +111,7 @@ func (m *Mesh) ask(conn net.Conn, id identity.NodeID) (after admission.Hello, er
 	}
 	out, err = admission.Append(nil, t.Prove(secret, admission.Dialer))
 	if err == nil {
-		out, err = admission.Append(out, m.gift(hello, keys, removals, theirs))
+		out, err = admission.Append(out, m.gift(id, hello, keys, removals, theirs))
 	}
 	if err == nil {
 		_, err = conn.Write(out)
@@ -162,7 +165,7 @@ func (m *Mesh) answer(conn net.Conn, id identity.NodeID) error {
 		return err
 	}
 	m.takeGift(id, gift)
-	out, err = admission.Append(nil, m.gift(hello, keys, removals, theirs))
+	out, err = admission.Append(nil, m.gift(id, hello, keys, removals, theirs))
 	if err == nil {
 		hello, _, _ = m.hello()
 		out, err = admission.Append(out, hello)
@@ -181,8 +184,12 @@ func receive[M admission.Hello | admission.Proof | admission.Gift](conn net.Conn
 	return frame, message, err
 }
 
-// gift is what the other lacks.
-func (m *Mesh) gift(ours admission.Hello, keys []keyring.Key, removals []removal.Statement, theirs admission.Hello) admission.Gift {
+// gift is what the other lacks; nothing for one that was removed meanwhile,
+// perhaps by what it gave itself.
+func (m *Mesh) gift(to identity.NodeID, ours admission.Hello, keys []keyring.Key, removals []removal.Statement, theirs admission.Hello) admission.Gift {
+	if !m.admits(to) {
+		return admission.Gift{}
+	}
 	g := admission.Gift{Keys: admission.Missing(keys, theirs)}
 	if ours.Removals != theirs.Removals {
 		for _, s := range removals {
@@ -231,8 +238,12 @@ func (m *Mesh) takeGift(from identity.NodeID, gift admission.Gift) {
 			keys = append(keys, key)
 		}
 	}
+	before := m.Secret()
 	if len(keys) > 0 && m.changeKeys(func(ring *keyring.Ring) (changed bool) { return m.addKeys(ring, keys) }) {
 		changed = true
+	}
+	if m.Secret() != before {
+		m.passOnSoon()
 	}
 	if changed {
 		m.tellSoon()
@@ -334,7 +345,7 @@ func (m *Mesh) aliveOthers() []identity.NodeID {
 	var ids []identity.NodeID
 	m.do(func() {
 		for id, alive := range m.alive {
-			if alive && id != m.self {
+			if alive && id != m.self && m.admits(id) {
 				ids = append(ids, id)
 			}
 		}

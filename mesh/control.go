@@ -225,6 +225,7 @@ func (m *Mesh) changePath(e peering.Effect) {
 	m.relaysChanged = true
 	if e.Kind == peering.PathUp && e.Down > renewAfter {
 		m.later(func() { m.quic.RenewOlder(e.Peer, e.Down) })
+		m.backAfter(e.Peer, e.Down)
 	}
 	m.later(m.watch.changed)
 }

@@ -63,6 +63,10 @@ func (m *Mesh) RemovedNodes() []Removed {
 // IsRemoved reports whether a node was removed, as seen from here.
 func (m *Mesh) IsRemoved(id identity.NodeID) bool { return m.isRemoved(id) }
 
+// Reconsider makes the mesh look again whose removals count: call it when
+// Config.Admins returns others than before.
+func (m *Mesh) Reconsider() { poke(m.belonging.wake) }
+
 // addRemovals takes in statements and writes them down. It reports whether any
 // was new.
 func (m *Mesh) addRemovals(statements []removal.Statement) (changed bool) {

@@ -68,7 +68,7 @@ func TestRotateWhileOneIsAway(t *testing.T) {
 				nodes := start(net, meshtest.Options{}, "hub", "edge", "consumer", "other", "away")
 				there, away := nodes[:4], nodes[4]
 				away.Stop()
-				net.WaitFor(5*time.Second, "its farewell", func() bool { return there[1].State(away) == mesh.Left })
+				net.WaitFor(5*time.Second, "its farewell", func() bool { return there[1].State(away) != mesh.Alive })
 				for i := range rotations {
 					on := there[i%2]
 					began := time.Now()

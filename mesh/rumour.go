@@ -19,6 +19,48 @@ func (m *Mesh) tellSoon() {
 	poke(b.wake)
 }
 
+// passOnMost bounds the members that one which was given a new secret compares
+// with by itself: those that do not have it cannot open what is told by gossip.
+const passOnMost = 8
+
+// passOnSoon plans to compare with some members that are alive and not known to
+// use the new secret.
+func (m *Mesh) passOnSoon() {
+	alive := m.aliveOthers()
+	mathrand.Shuffle(len(alive), func(i, j int) { alive[i], alive[j] = alive[j], alive[i] })
+	b := &m.belonging
+	b.mu.Lock()
+	planned := 0
+	for _, id := range alive {
+		if _, fresh := b.seen[id]; !fresh && planned < passOnMost {
+			planned++
+			b.compare[id] = m.now() + reactSpread/4 + mathrand.N(reactSpread)
+		}
+	}
+	b.mu.Unlock()
+	poke(b.wake)
+}
+
+// outage is how long a member must have been out of reach to be compared with
+// when it is back: it, or we, may have missed a rotation, and then gossip passes
+// one way only, so that each half of a healed partition takes the other for
+// alive but learns nothing.
+const outage = 10 * time.Second
+
+// backAfter plans to compare with a member that is in reach again.
+func (m *Mesh) backAfter(id identity.NodeID, down time.Duration) {
+	if down < outage {
+		return
+	}
+	b := &m.belonging
+	b.mu.Lock()
+	if _, planned := b.compare[id]; !planned {
+		b.compare[id] = m.now() + reactSpread/4 + mathrand.N(reactSpread)
+	}
+	b.mu.Unlock()
+	poke(b.wake)
+}
+
 // takeBroadcast takes a broadcast of another member.
 func (m *Mesh) takeBroadcast(message []byte) {
 	if len(message) == 0 || message[0] != admission.RumourMark {
