@@ -198,7 +198,7 @@ func (u *use) judge(err error) error {
 		return nil
 	}
 	switch closed.Code {
-	case session.CodeRefused:
+	case session.CodeRefused, session.CodeRemoved:
 		return err
 	case session.CodeKicked:
 		u.right.lose()

@@ -57,6 +57,7 @@ func (c Cluster) Members(words []string) ([]identity.NodeID, error) {
 
 func (c *Config) checkAdmission(p *places) {
 	c.checkAllow(p, "cluster.allow", c.Cluster.Allow)
+	c.checkAllow(p, "cluster.admins", c.Cluster.Admins)
 	listed := c.Cluster.Admission == "allowlist"
 	switch {
 	case listed && len(c.Cluster.Allow) == 0:

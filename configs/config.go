@@ -67,6 +67,11 @@ type Cluster struct {
 	// Nodes gives members names of this machine's own: name to NodeID. Only
 	// such names and NodeIDs authorise, never what a node calls itself.
 	Nodes map[string]string `mapstructure:"nodes"`
+	// Admins lists the members that may remove nodes from the whole cluster
+	// ("serialspan nodes remove"), and, if there are any, the only ones that may
+	// rotate the secret: NodeIDs, or names of cluster.nodes. Give every member
+	// the same list.
+	Admins []string `mapstructure:"admins"`
 }
 
 // Mesh is about the one UDP socket.

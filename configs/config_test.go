@@ -322,6 +322,7 @@ func TestEveryKeyByEnvironment(t *testing.T) {
 	node := identity.FromSeed([32]byte{1}).ID().String()
 	values := map[string]string{
 		"node.name": "other", "node.labels": "{a: b}", "node.state_dir": "/s", "cluster.secret_file": "/k", "cluster.join": "a",
+		"cluster.admins":    "aaaaaaaaaaaaaaaaaaaaaaaaaa",
 		"cluster.admission": "", "cluster.allow": "", // go together: TestAdmission
 		"mesh.relay": "off", "mesh.lan": "false", "devices.profiles_dir": "/p", "mesh.listen": ":1", "mesh.advertise": "192.0.2.1:1", "devices.publish": "all",
 		"devices.rules": "[{match: {path: /a}}]", "attachments": "[{device: a, tcp: '127.0.0.1:1'}]",

@@ -75,7 +75,7 @@ The file is the one of ` + "`--config`, `$SERIALSPAN_CONFIG`, `./serialspan.yaml
 stronger than both. Lists of words are written with commas in the environment, lists of mappings as YAML in one line.
 An unknown key is an error that names its line.
 
-The file is watched. ` + "`devices.rules`, `cluster.nodes`, `node.labels`, `attachments` and `log.level`" + ` change without a restart,
+The file is watched. ` + "`devices.rules`, `cluster.nodes`, `cluster.admins`, `node.labels`, `attachments` and `log.level`" + ` change without a restart,
 and ` + "`cluster.allow`" + ` may grow; for other keys ` + "`serialspan status`" + ` says that a restart is wanted. While the file is wrong the configuration from before
 stays in force, and ` + "`serialspan status`" + ` shows what is wrong.
 `)

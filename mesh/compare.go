@@ -124,7 +124,13 @@ func (m *Mesh) ask(conn net.Conn, id identity.NodeID) (after admission.Hello, er
 		return after, err
 	}
 	m.takeGift(id, gift)
-	_, after, err = receive[admission.Hello](conn)
+	if _, after, err = receive[admission.Hello](conn); err != nil {
+		return after, err
+	}
+	hello, _, _ = m.hello()
+	if out, err = admission.Append(nil, hello); err == nil {
+		_, err = conn.Write(out)
+	}
 	return after, err
 }
 
@@ -172,6 +178,12 @@ func (m *Mesh) answer(conn net.Conn, id identity.NodeID) error {
 	}
 	if err == nil {
 		_, err = conn.Write(out)
+	}
+	if err != nil {
+		return err
+	}
+	if _, theirs, err = receive[admission.Hello](conn); err == nil {
+		m.noteNumber(id, theirs.Newest())
 	}
 	return err
 }

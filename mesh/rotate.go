@@ -255,6 +255,14 @@ func (m *Mesh) Keys() Keys {
 	defer b.mu.Unlock()
 	current := b.ring.Current().Secret
 	k := Keys{Number: current.KeyNumber, Fingerprint: current.Fingerprint(), Oldest: b.ring.Oldest(), Rotation: b.rotation}
+	k.Rotation.Has, k.Rotation.Missing = slices.Clone(b.rotation.Has), make(map[identity.NodeID]string)
+	for id, why := range b.rotation.Missing {
+		if b.rotation.Phase == PhaseDone && b.seen[id] >= b.rotation.Number { // it is back
+			k.Rotation.Has = sortedIDs(append(k.Rotation.Has, id))
+		} else if _, removed := b.removals.Find(id, m.counts); !removed {
+			k.Rotation.Missing[id] = why
+		}
+	}
 	if next, ok := b.ring.Next(); ok {
 		k.Next = next.Secret.KeyNumber
 	}

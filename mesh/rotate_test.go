@@ -92,6 +92,9 @@ func TestRotateWhileOneIsAway(t *testing.T) {
 					took := net.WaitFor(5*time.Second, "it to have the new secret", onKey(rotations+1, append(there, away)...))
 					t.Logf("back with the new secret after %v", took)
 					net.WaitFor(5*time.Second, "all to see it alive", allAlive(append(there, away)...))
+					if r := there[(rotations-1)%2].Keys().Rotation; len(r.Has) != 4 || len(r.Missing) != 0 {
+						t.Errorf("who rotated says %+v, want that all have it", r)
+					}
 					if p := problems(away); strings.Contains(p, "secret") {
 						t.Errorf("it says %q", p)
 					}

@@ -154,7 +154,7 @@ func TestConfigZeroValue(t *testing.T) {
 	if r.cfg.Hold != defaultHold {
 		t.Errorf("hold %v", r.cfg.Hold)
 	}
-	known := map[string]bool{"Identity": true, "Cluster": true, "NodeName": true, "Hold": true, "Claims": true, "SaveClaims": true}
+	known := map[string]bool{"Identity": true, "Cluster": true, "NodeName": true, "Hold": true, "Claims": true, "SaveClaims": true, "Refuse": true}
 	for f := range reflect.TypeFor[Config]().Fields() {
 		if !known[f.Name] {
 			t.Errorf("field %s: say here what its zero value means", f.Name)

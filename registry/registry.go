@@ -43,6 +43,9 @@ type Config struct {
 	// SaveClaims keeps all claim numbers; it is called when one changes, and
 	// with the registry locked, so it must not call back. Default: not kept.
 	SaveClaims func(map[string]uint32) error
+	// Refuse reports whether what an owner says is not taken. It must not
+	// block or call the registry. Default: nobody is refused.
+	Refuse func(owner identity.NodeID) bool
 }
 
 // MemberView is what the registry needs to know of a member.
@@ -189,6 +192,9 @@ func (r *Registry) wants(m *message) bool {
 
 // isNews reports whether m would change the state.
 func (r *Registry) isNews(m *message) bool {
+	if r.cfg.Refuse != nil && r.cfg.Refuse(m.owner) {
+		return false
+	}
 	if m.owner == r.self {
 		return m.version.Compare(r.own.version) > 0
 	}
@@ -235,6 +241,21 @@ func (r *Registry) makeRoom(m *message) (*owner, error) {
 		r.owners[m.owner] = o
 	}
 	return o, nil
+}
+
+// Forget drops all that is known of an owner.
+func (r *Registry) Forget(id identity.NodeID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := r.owners[id]
+	if o == nil || id == r.self {
+		return
+	}
+	for name := range o.entries {
+		r.dropEntry(id, o, name)
+	}
+	delete(r.owners, id)
+	r.signal()
 }
 
 // dropStrangers forgets the owners that are no members.

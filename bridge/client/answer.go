@@ -45,6 +45,24 @@ type PingAnswer struct {
 	Pong
 }
 
+// RotateAnswer is the answer to POST /v1/secret/rotate.
+type RotateAnswer struct {
+	API    string `json:"api"`
+	Number uint32 `json:"number"` // of the new key
+}
+
+// KeyAnswer is what "secret rotate --json" prints.
+type KeyAnswer struct {
+	API string `json:"api"`
+	Key
+}
+
+// RemovalAnswer is the answer to POST /v1/nodes/remove.
+type RemovalAnswer struct {
+	API string `json:"api"`
+	Removal
+}
+
 // AttachmentAnswer is the answer to POST and DELETE of attachments.
 type AttachmentAnswer struct {
 	API string `json:"api"`

@@ -36,6 +36,8 @@ type Status struct {
 	Listen      string          `json:"listen"`       // the UDP address in use, IP:PORT
 	Members     int             `json:"members"`      // alive, this node included
 	Devices     int             `json:"devices"`      // published by this node
+	// Key is the state of the cluster secret here.
+	Key *Key `json:"key,omitempty"`
 	// Counters count since the start, by name in snake case: join_rejected,
 	// junk_datagrams and so on.
 	Counters map[string]uint64 `json:"counters"`
@@ -72,6 +74,7 @@ const (
 	NodeSuspect NodeState = "suspect" // did not answer lately
 	NodeLeft    NodeState = "left"    // said goodbye
 	NodeDead    NodeState = "dead"    // vanished without a word
+	NodeRemoved NodeState = "removed" // taken out of the cluster, for good
 )
 
 // Node is a member of the cluster.
@@ -86,6 +89,8 @@ type Node struct {
 	Version  string          `json:"version,omitempty"`
 	Heard    *Seconds        `json:"heard_s,omitempty"` // since data last came from it; nil: never
 	Self     bool            `json:"self,omitempty"`
+	// RemovedBy is who removed it; empty: nobody.
+	RemovedBy string `json:"removed_by,omitempty"`
 }
 
 // Pong is the answer of a member to a ping.

@@ -22,6 +22,8 @@
 //	GET    /v1/resolve?name=NAME[@NODE]        Resolution
 //	POST   /v1/ping?node=NAME                  Pong
 //	POST   /v1/signal                          SignalRequest → {}
+//	POST   /v1/secret/rotate                   RotateRequest → {"number": …}; then see key of Status
+//	POST   /v1/nodes/remove?node=NAME          Removal
 //	POST   /v1/attachments                     AttachRequest → Attachment
 //	DELETE /v1/attachments/{id}                Attachment; id, link path, address or device
 //	POST   /v1/console?device=NAME&take=TAKE   Upgrade: serialspan-raw → 101, then bytes
@@ -34,6 +36,8 @@
 // the client closes the connection or the agent ends. Ages (uptime_s, since_s,
 // heard_s), the round trips of sessions and the noise of skew_s alone are no
 // change.
+//
+// Rotating the secret and removing nodes are for root and the agent's own user.
 //
 // An error is an HTTP status ≥ 400 with {"error": {"code": …, "text": …,
 // "next": …}}; Code lists the codes. After the 101 of a console nothing but the

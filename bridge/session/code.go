@@ -19,6 +19,7 @@ const (
 	CodeShuttingDown Code = 8  // the other side's agent stops
 	CodeCannotResume Code = 9  // the session to be resumed is not known, or not at these offsets
 	CodeMoved        Code = 10 // the device is plugged into another node now; the text says which
+	CodeRemoved      Code = 11 // one of the two nodes was removed from the cluster
 )
 
 var codeTexts = map[Code]string{
@@ -32,6 +33,7 @@ var codeTexts = map[Code]string{
 	CodeShuttingDown: "agent is shutting down",
 	CodeCannotResume: "session cannot be resumed",
 	CodeMoved:        "device is plugged into another node",
+	CodeRemoved:      "node was removed from the cluster",
 }
 
 // Error returns what the code means.

@@ -60,7 +60,7 @@ const (
 func diagnose(p patient) []finding {
 	all := []finding{}
 	for _, check := range []func(patient) []finding{
-		checkConfig, checkAgent, checkProblems, checkNodes, checkPort, checkDevices, checkDrops, checkSessions, checkClock, checkKubeSpan,
+		checkConfig, checkAgent, checkProblems, checkKey, checkNodes, checkPort, checkDevices, checkDrops, checkSessions, checkClock, checkKubeSpan,
 	} {
 		all = append(all, check(p)...)
 	}
@@ -138,6 +138,25 @@ func findingOf(problem string) finding {
 		f.Evidence, f.Do = rest[:i], rest[i+2:]
 	}
 	return f
+}
+
+// checkKey looks for members that do not have the newest cluster secret.
+func checkKey(p patient) []finding {
+	key := p.status.Key
+	if key == nil {
+		return nil
+	}
+	var all []finding
+	for _, node := range key.Behind {
+		all = append(all, finding{What: "cluster secret of " + node, Evidence: fmt.Sprintf("it uses an older key than %d, which is in use here", key.Number), Do: "nothing at first, it is given the newer one by itself; if it stays so, look at \"serialspan status\" there", Hint: true})
+	}
+	if key.Rotation == nil {
+		return all
+	}
+	for _, m := range key.Rotation.Missing {
+		all = append(all, finding{What: "cluster secret of " + m.Node, Evidence: fmt.Sprintf("key %d was not given to it: %s", key.Rotation.Number, m.Why), Do: "let it come back before the secret is rotated twice more, or copy the secret file to it then", Hint: true})
+	}
+	return all
 }
 
 func checkNodes(p patient) []finding {

@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) nodesCommand() *cobra.Command {
-	return listing[client.NodesAnswer]{
+	c := listing[client.NodesAnswer]{
 		use: "nodes", short: "List the members of the cluster", list: client.ListNodes,
 		get: func(ctx context.Context, c *client.Client) (client.NodesAnswer, error) {
 			nodes, err := c.Nodes(ctx)
@@ -19,6 +19,8 @@ func (a *app) nodesCommand() *cobra.Command {
 		},
 		print: printNodes,
 	}.command(a)
+	c.AddCommand(a.nodesRemoveCommand())
+	return c
 }
 
 func printNodes(p *page, answer client.NodesAnswer) {

@@ -12,13 +12,13 @@ import (
 func (a *app) secretCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "secret",
-		Short: "Make a cluster secret, or name the one in use",
+		Short: "Make a cluster secret, name the one in use, or replace it",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(*cobra.Command, []string) error {
-			return wrongUsage("secret: write \"secret new\" or \"secret id\"")
+			return wrongUsage("secret: write \"secret new\", \"secret id\" or \"secret rotate\"")
 		},
 	}
-	c.AddCommand(a.secretNewCommand(), a.secretIDCommand())
+	c.AddCommand(a.secretNewCommand(), a.secretIDCommand(), a.secretRotateCommand())
 	return c
 }
 

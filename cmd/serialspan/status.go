@@ -27,6 +27,9 @@ func printStatus(p *page, s client.StatusAnswer) {
 	p.line("id", "%s", s.ID)
 	p.line("mesh address", "%s", s.MeshAddress)
 	p.line("cluster", "%s", dash(s.Cluster))
+	if s.Key != nil {
+		p.line("key", "%s", keyText(*s.Key))
+	}
 	p.line("listen", "%s", dash(s.Listen))
 	p.line("members", "%d alive", s.Members)
 	p.line("devices", "%d published here", s.Devices)

@@ -12,6 +12,7 @@
 //	        ◀───────────────────────── Proof
 //	  Proof, Gift ─────────────────────▶
 //	        ◀───────────────────── Gift, Hello    what it holds now
+//	  Hello ───────────────────────────▶          the same
 //
 // The secret in common is the newest one in both Hellos, which name accepted
 // secrets only. Without one there is no Proof: the accepter ends the stream

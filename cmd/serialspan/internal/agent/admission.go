@@ -13,10 +13,17 @@ import (
 // this agent run. Its zero value admits everybody.
 type admission struct {
 	allowed atomic.Pointer[[]identity.NodeID] // nil: everybody
+	admins  atomic.Pointer[[]identity.NodeID] // nil: nobody
 }
 
-// set takes over cluster.admission, cluster.allow and cluster.nodes.
+// set takes over cluster.admission, cluster.allow, cluster.admins and
+// cluster.nodes.
 func (a *admission) set(c configs.Cluster) error {
+	admins, err := c.Members(c.Admins)
+	if err != nil {
+		return err
+	}
+	a.admins.Store(&admins)
 	if c.Admission != "allowlist" {
 		a.allowed.Store(nil)
 		return nil
@@ -26,6 +33,14 @@ func (a *admission) set(c configs.Cluster) error {
 		return err
 	}
 	a.allowed.Store(&ids)
+	return nil
+}
+
+// administrators is mesh.Config.Admins.
+func (a *admission) administrators() []identity.NodeID {
+	if admins := a.admins.Load(); admins != nil {
+		return *admins
+	}
 	return nil
 }
 

@@ -11,9 +11,10 @@
 // commands are kept in one set (wanted.go, kept.go). What is in the way stands
 // in Status (problems.go).
 //
-//	state directory   identity, epoch, members   mesh.Store
+//	state directory   identity, epoch, members, keys, removed   mesh.Store
 //	                  claims.json                numbers drawn for device names
 //	                  attachments.json           attachments made by command
+//	                  cluster.secret             the secret, where its own file cannot be written
 //
 // New opens the state directory and the UDP socket; Run starts everything,
 // owns all goroutines, joins them and closes what New opened.
@@ -96,6 +97,8 @@ type Agent struct {
 	settings  settings
 	changes   changes
 	admission admission
+	// secretFile follows the secret in use.
+	secretFile *secretFile
 
 	peers atomic.Pointer[[]identity.NodeID]          // alive, without this node
 	names atomic.Pointer[map[identity.NodeID]string] // of all known members
@@ -156,17 +159,30 @@ func (a *Agent) openMesh() (err error) {
 	if err := a.store.EpochError(); err != nil {
 		a.log.Warn("boot counter cannot be written, the mesh will be asked for it", "err", err)
 	}
+	a.secretFile = &secretFile{path: config.Cluster.SecretFile, dir: a.store.Dir(), log: a.log}
 	a.mesh, err = mesh.New(mesh.Config{
 		Store: a.store, Secret: a.secret, Name: config.Node.Name, Socket: a.socket,
 		Version: a.options.Version, Join: config.Cluster.Join, Advertise: config.Mesh.Advertise,
 		Protocols:   []string{registrysync.Protocol, sessionProtocol, signalProtocol},
 		Admit:       a.admission.admits,
+		Admins:      a.admission.administrators,
+		OnSecret:    a.secretFile.keep,
+		OnRemoved:   a.nodeRemoved,
 		LAN:         config.Mesh.LAN,
 		Relay:       map[string]mesh.RelayMode{"on": mesh.RelayOn, "off": mesh.RelayOff}[config.Mesh.Relay],
 		OnBroadcast: func(message []byte) { a.sync.OnBroadcast(message) },
 		Logger:      a.log,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	// The secret of the file may be older than what was in use at the last
+	// stop; it is then told here too.
+	if secret := a.mesh.Secret(); secret != a.secret {
+		a.secret = secret
+		a.secretFile.keep(secret)
+	}
+	return nil
 }
 
 func (a *Agent) openRegistry() error {
@@ -176,6 +192,7 @@ func (a *Agent) openRegistry() error {
 		Identity: id, Cluster: a.secret.Cluster, NodeName: a.options.Config.Node.Name,
 		Claims:     a.claims.known,
 		SaveClaims: a.claims.save,
+		Refuse:     a.mesh.IsRemoved,
 	})
 	a.sync = registrysync.New(registrysync.Config{
 		Registry: a.registry,

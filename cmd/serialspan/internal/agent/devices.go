@@ -2,13 +2,11 @@ package agent
 
 import (
 	"context"
-	"net"
 	"sync"
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/configs"
-	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
 
@@ -39,10 +37,8 @@ func (a *Agent) openBridge() {
 	a.attacher = bridge.NewAttacher(bridge.AttacherConfig{
 		Resolve: a.target,
 		Watch:   a.registry.Watch,
-		Dial: func(ctx context.Context, owner identity.NodeID) (net.Conn, error) {
-			return a.mesh.Dial(ctx, owner, sessionProtocol)
-		},
-		Logger: a.log,
+		Dial:    a.dialOwner,
+		Logger:  a.log,
 	})
 	a.wanted = &wantedSet{attacher: a.attacher, dir: a.store.Dir(), links: configs.NewLinkRule(config.Control.LinkDirs), log: a.log}
 	a.wanted.setFile(config.Attachments, config.Place)

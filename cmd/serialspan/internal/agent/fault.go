@@ -39,6 +39,7 @@ func controlError(err error) error {
 		{session.CodeKicked, client.Kicked, "take it back with --take"},
 		{session.CodeRefused, client.Refused, "its node decides that: allow and allow_read of the device's rule"},
 		{session.CodeGone, client.Away, ""},
+		{session.CodeRemoved, client.Refused, ""},
 		{session.CodeShuttingDown, client.Stopping, ""},
 	} {
 		if errors.Is(err, row.is) {

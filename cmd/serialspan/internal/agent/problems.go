@@ -19,6 +19,7 @@ func (a *Agent) problems(s mesh.Status) []string {
 		all = append(all, "identity "+s.ID.Short()+": another machine runs with it; remove the copied state directory there or here")
 	}
 	all = append(all, a.settings.problems()...)
+	all = append(all, a.belongingProblems()...)
 	for _, j := range a.mesh.Joins() {
 		if j.Err != nil {
 			all = append(all, j.Err.Error())

@@ -23,7 +23,7 @@ const (
 )
 
 // liveKeys take effect without a restart.
-var liveKeys = []string{"node.labels", "cluster.nodes", "devices.publish", "devices.profiles_dir", "devices.rules", "attachments"}
+var liveKeys = []string{"node.labels", "cluster.nodes", "cluster.admins", "devices.publish", "devices.profiles_dir", "devices.rules", "attachments"}
 
 // settings are the configuration in force and what is to be said of the file.
 type settings struct {
@@ -112,6 +112,7 @@ func (a *Agent) maintain(ctx context.Context) {
 				a.reload()
 			}
 			a.claims.retry()
+			a.secretFile.retry()
 			a.wanted.retry()
 		}
 	}
@@ -139,6 +140,7 @@ func (a *Agent) reload() {
 		a.log.Error("configuration is wrong, the one from before stays in force", "err", err)
 		return
 	}
+	a.mesh.Reconsider()
 	mended := s.wrong != nil
 	s.wrong = nil
 	changes := s.config.Differences(config)

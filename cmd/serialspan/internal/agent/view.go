@@ -23,7 +23,7 @@ func (a *Agent) Status() client.Status {
 	s := a.mesh.Status()
 	return client.Status{
 		Version: a.options.Version, Node: s.Name, ID: s.ID, MeshAddress: s.Address,
-		Cluster: a.secret.Fingerprint(), Epoch: s.Epoch, Uptime: client.Seconds(a.now()),
+		Cluster: a.mesh.Secret().Fingerprint(), Key: a.key(), Epoch: s.Epoch, Uptime: client.Seconds(a.now()),
 		Listen: s.Listen.String(), Members: len(*a.peers.Load()) + 1, Devices: int(a.own.Load()),
 		Counters: map[string]uint64{
 			"join_answered":      s.JoinAnswered,
@@ -64,6 +64,7 @@ func (a *Agent) Nodes() []client.Node {
 		}
 		all = append(all, n)
 	}
+	all = append(all, a.removedNodes()...)
 	slices.SortFunc(all, func(x, y client.Node) int { return cmp.Or(strings.Compare(x.Name, y.Name), x.ID.Compare(y.ID)) })
 	return all
 }

@@ -36,6 +36,11 @@ type Agent interface {
 	Ping(ctx context.Context, node string) (client.Pong, error)
 	// Signal moves modem lines of a device, and returns when that is done.
 	Signal(ctx context.Context, device string, words []string) error
+	// RotateSecret begins to rotate the cluster secret, and returns the new
+	// key number; Status tells how far it is.
+	RotateSecret(ctx context.Context, request client.RotateRequest) (uint32, error)
+	// RemoveNode removes the node with this name, alias or NodeID.
+	RemoveNode(ctx context.Context, node string) (client.Removal, error)
 	// Attach makes an attachment; the request has been checked as far as it
 	// can be without knowing devices. It returns when the PTY or listener is
 	// there, without waiting for the device. Caller(ctx) is who asks.
@@ -173,6 +178,8 @@ func (s *server) handler(ctx context.Context) http.Handler {
 	mux.HandleFunc("GET /v1/resolve", s.resolve)
 	mux.HandleFunc("POST /v1/ping", s.ping)
 	mux.HandleFunc("POST /v1/signal", s.signal)
+	mux.HandleFunc("POST /v1/secret/rotate", s.rotate)
+	mux.HandleFunc("POST /v1/nodes/remove", s.remove)
 	mux.HandleFunc("POST /v1/attachments", s.attach)
 	mux.HandleFunc("DELETE /v1/attachments/{id}", s.detach)
 	mux.HandleFunc("POST /v1/console", func(w http.ResponseWriter, r *http.Request) { s.console(ctx, w, r) })

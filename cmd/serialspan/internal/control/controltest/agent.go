@@ -161,6 +161,19 @@ func (a *Agent) Signals() [][]string {
 	return append([][]string(nil), a.signals...)
 }
 
+// RotateSecret makes key 2.
+func (a *Agent) RotateSecret(context.Context, client.RotateRequest) (uint32, error) { return 2, nil }
+
+// RemoveNode knows the members that Nodes lists.
+func (a *Agent) RemoveNode(_ context.Context, node string) (client.Removal, error) {
+	for _, n := range a.Nodes() {
+		if n.Name == node && !n.Self {
+			return client.Removal{Node: n.Name, ID: n.ID, RotateSecret: true, Notes: []string{"rotate the secret"}}, nil
+		}
+	}
+	return client.Removal{}, client.Errorf(client.NotFound, "\"serialspan nodes\" lists them", "remove %q: no such node", node)
+}
+
 // Attach makes an attachment a1, a2 and so on.
 func (a *Agent) Attach(_ context.Context, request client.AttachRequest) (client.Attachment, error) {
 	a.mu.Lock()
