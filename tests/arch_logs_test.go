@@ -57,6 +57,12 @@ var logKeys = map[string]string{
 	"mtu":      "bytes that fit a packet",
 	"peers":    "KubeSpan's peers, a count",
 
+	"key":         "key number of a cluster secret",
+	"fingerprint": "fingerprint of a cluster secret",
+	"members":     "members that have it, a count",
+	"missing":     "members that do not, a count",
+	"user":        "user ID of who asked for it",
+
 	"action":  "what the kernel says happened",
 	"detail":  "a library's own words",
 	"reason":  "why, in words, where it is no error",

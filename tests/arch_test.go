@@ -25,9 +25,9 @@ const module = "github.com/serialspan/serialspan"
 // where it belongs, and DESIGN's picture of the house with it. An entry that
 // ends in "/..." covers all below it.
 var floors = [][]string{
-	{"mesh/identity", "bridge/line", "registry/naming", "mesh/rawio"},                                                                                 // values
-	{"mesh/roster", "mesh/peering", "mesh/internal/probe", "bridge/session", "bridge/rfc2217", "bridge/profile", "bridge/capture", "bridge/portwire"}, // pure machines
-	{"mesh/internal/join", "registry"},
+	{"mesh/identity", "bridge/line", "registry/naming", "mesh/rawio"}, // values
+	{"mesh/roster", "mesh/keyring", "mesh/removal", "mesh/peering", "mesh/internal/probe", "bridge/session", "bridge/rfc2217", "bridge/profile", "bridge/capture", "bridge/portwire"}, // pure machines
+	{"mesh/internal/join", "mesh/internal/admission", "registry"},
 	{"mesh/internal/underlay", "mesh/internal/tunnel", "mesh/internal/quicnet", "mesh/internal/gossip", "mesh/kubespan", // adapters
 		"mesh/internal/memnet", "mesh/internal/beacon", "bridge/internal/uevent", "bridge/internal/port", "bridge/internal/pty", "bridge/client"},
 	{"mesh/internal/plane"},
@@ -83,7 +83,7 @@ var libraries = map[string][]string{
 }
 
 // pure packages are machines: bytes and time in, bytes and decisions out.
-var pure = []string{"mesh/roster", "mesh/peering", "mesh/internal/join", "mesh/internal/probe", "bridge/line", "bridge/session", "bridge/rfc2217", "bridge/profile", "bridge/capture", "bridge/portwire"}
+var pure = []string{"mesh/roster", "mesh/keyring", "mesh/removal", "mesh/peering", "mesh/internal/join", "mesh/internal/admission", "mesh/internal/probe", "bridge/line", "bridge/session", "bridge/rfc2217", "bridge/profile", "bridge/capture", "bridge/portwire"}
 
 // impure is what a pure package imports none of.
 var impure = []string{"net", "os", "os/exec", "syscall", "log", "log/slog", "golang.org/x/sys/unix"}

@@ -43,6 +43,8 @@ type peer struct {
 	record roster.Signed
 	held   map[identity.NodeID]roster.Signed
 	admit  func(identity.NodeID) bool
+
+	removed, known func(identity.NodeID) bool
 }
 
 // newPeer makes node n as of start; WireGuard key and random bytes follow from
@@ -50,6 +52,8 @@ type peer struct {
 func newPeer(t testing.TB, secret identity.Secret, n, start byte) *peer {
 	t.Helper()
 	p := &peer{id: identity.FromSeed([32]byte{n}), held: make(map[identity.NodeID]roster.Signed), admit: func(identity.NodeID) bool { return true }}
+	p.removed = func(identity.NodeID) bool { return false }
+	p.known = p.removed
 	private := wireGuard(t, n, start)
 	p.record = p.sign(t, secret.Cluster, private, start, 1)
 	p.Machine = join.New(join.Config{
@@ -57,7 +61,10 @@ func newPeer(t testing.TB, secret identity.Secret, n, start byte) *peer {
 		Record: func() roster.Signed { return p.record },
 		Held:   func(id identity.NodeID) (roster.Signed, bool) { s, ok := p.held[id]; return s, ok },
 		Admit:  func(id identity.NodeID) bool { return p.admit(id) },
-		Rand:   &counter{n: uint64(n)<<32 | uint64(start)<<24},
+
+		Removed: func(id identity.NodeID) bool { return p.removed(id) },
+		Known:   func(id identity.NodeID) bool { return p.known(id) },
+		Rand:    &counter{n: uint64(n)<<32 | uint64(start)<<24},
 	})
 	return p
 }
