@@ -392,6 +392,5 @@ func (m *Mesh) joinRefused(err error) {
 	if m.refusedSecret(refused) {
 		return
 	}
-	m.log.Warn("join handshake refused", "err", err)
 	m.joining.note([]netip.AddrPort{refused.Addr}, func(s *seed) { s.Err, s.said = err, true })
 }

@@ -49,6 +49,11 @@ func (m *Mesh) beginJoinWith(to netip.AddrPort, key int) {
 // reports whether there is no more to say of one.
 func (m *Mesh) refusedSecret(refused *join.RefusedError) (said bool) {
 	if refused.Side != join.There {
+		if errors.Is(refused, join.ErrRemoved) {
+			m.log.Debug("join handshake refused", "err", refused) // it knocks for ever
+		} else {
+			m.log.Warn("join handshake refused", "err", refused)
+		}
 		return false
 	}
 	about := errors.Is(refused, join.ErrOldSecret) || errors.Is(refused, join.ErrNewcomer)
@@ -61,5 +66,6 @@ func (m *Mesh) refusedSecret(refused *join.RefusedError) (said bool) {
 		m.belonging.problem(weAreRemoved, "identity "+m.self.Short()+": "+refused.Error())
 	}
 	m.later(m.watch.changed)
+	m.log.Warn("join handshake refused", "err", refused)
 	return false
 }

@@ -271,6 +271,9 @@ func (m *Mesh) Keys() Keys {
 			k.Behind = append(k.Behind, id)
 		}
 	}
+	if s, removed := b.removals.Find(m.self, m.counts); removed && b.problems[weAreRemoved] == "" {
+		k.Problems = append(k.Problems, fmt.Sprintf("identity %s: this node was removed from the cluster by %s; remove the file \"identity\" in node.state_dir and restart, so that it becomes a new node, if it is to return", m.self.Short(), s.Issuer().Short()))
+	}
 	for _, kind := range []problemKind{weAreRemoved, weAreBehind, keyRefused, keysNotKept, removalsNotKept, keysDamaged, removalsDamaged} {
 		if text, there := b.problems[kind]; there {
 			k.Problems = append(k.Problems, text)
