@@ -14,8 +14,11 @@
 // This is the only place where its parts are tied together:
 //
 //	roster     newest record of every known member         (values)
+//	keyring    the cluster's secrets, in use and older      (values)
+//	removal    who was removed, and who says so             (values)
 //	peering    which address to use for a member            (pure machine)
 //	join       first contact: Noise, with the secret        (pure machine)
+//	admission  comparing secrets and removals               (pure codec)
 //	probe      sealed probes                                (pure codec)
 //	tunnel     WireGuard in the process                     Run
 //	plane      datagrams by member
@@ -34,6 +37,17 @@
 // half a minute for seeds and members that are missing, because memberlist
 // does not heal partitions.
 //
+// # Who belongs to it
+//
+// Two members compare their secrets and the removals that they know when one
+// joins through the other, when a path is back after an outage, when a hint says
+// that another holds something else, and at random now and then (compare.go).
+// Gossip carries hints and removals, never secrets. A rotation (rotate.go) is
+// two rounds of such comparisons with everybody alive: one that hands the new
+// secret out, one that tells that it is in use. A removal (remove.go) is a
+// statement that only adds up; whoever honours it parts with the node in steps,
+// so that the reason still reaches it.
+//
 // # Concurrency
 //
 // All methods are safe for concurrent use. One mutex, Mesh.mu, guards the
@@ -41,5 +55,6 @@
 // work that does not wait. It is taken before the mutexes of roster, join and
 // tunnel; nothing is called in quicnet or gossip while it is held. Callbacks
 // that run on wireguard-go's goroutines only leave a note in the signals and
-// return. Run owns all goroutines and joins them.
+// return. Secrets and removals have a mutex of their own that is a leaf, and one
+// that is held, before Mesh.mu, while they are written to disk. Run owns all goroutines and joins them.
 package mesh
