@@ -157,7 +157,11 @@ func (m *Mesh) ring() *keyring.Ring {
 }
 
 // Secret returns the cluster secret in use.
-func (m *Mesh) Secret() identity.Secret { return m.ring().Current().Secret }
+func (m *Mesh) Secret() identity.Secret {
+	m.belonging.mu.Lock()
+	defer m.belonging.mu.Unlock()
+	return m.belonging.ring.Current().Secret
+}
 
 // changeKeys changes the secrets: on disk, then in all that uses them. It
 // reports whether edit changed anything. It may take as long as the disk does.
@@ -241,8 +245,10 @@ func gossipKeys(ring *keyring.Ring) [][32]byte {
 
 // beaconKeys returns the keys of beacons: all open, the first seals.
 func (m *Mesh) beaconKeys() [][32]byte {
+	m.belonging.mu.Lock()
+	defer m.belonging.mu.Unlock()
 	var keys [][32]byte
-	for _, k := range sealFirst(m.ring()) {
+	for _, k := range sealFirst(m.belonging.ring) {
 		keys = append(keys, k.Secret.BeaconKey())
 	}
 	return keys

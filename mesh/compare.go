@@ -12,6 +12,7 @@ import (
 
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/mesh/internal/admission"
+	"github.com/serialspan/serialspan/mesh/internal/join"
 	"github.com/serialspan/serialspan/mesh/keyring"
 	"github.com/serialspan/serialspan/mesh/removal"
 )
@@ -41,7 +42,7 @@ var ErrTooOld = errors.New("no secret in common")
 // what is missing. It returns what the member holds then.
 func (m *Mesh) compareWith(ctx context.Context, id identity.NodeID) (admission.Hello, error) {
 	if !m.admits(id) {
-		return admission.Hello{}, fmt.Errorf("compare secrets with %s: %w", id.Short(), ErrRemoved)
+		return admission.Hello{}, fmt.Errorf("compare secrets with %s: %w", id.Short(), join.ErrNotAdmitted)
 	}
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
@@ -213,7 +214,7 @@ func (m *Mesh) gift(to identity.NodeID, ours admission.Hello, keys []keyring.Key
 
 // notInCommon says which side's secrets are too old.
 func (m *Mesh) notInCommon(id identity.NodeID, theirs admission.Hello) error {
-	ours := m.ring().Current().Secret.KeyNumber
+	ours := m.Secret().KeyNumber
 	if n := theirs.Newest(); n > ours {
 		m.belonging.problem(weAreBehind, fmt.Sprintf(
 			"cluster secret: this member's secret is %d rotations old (key %d, %s uses key %d), too old to be given the new one; copy the secret file of a member that is up to date, and restart the agent",

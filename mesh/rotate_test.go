@@ -92,9 +92,10 @@ func TestRotateWhileOneIsAway(t *testing.T) {
 					took := net.WaitFor(5*time.Second, "it to have the new secret", onKey(rotations+1, append(there, away)...))
 					t.Logf("back with the new secret after %v", took)
 					net.WaitFor(5*time.Second, "all to see it alive", allAlive(append(there, away)...))
-					if r := there[(rotations-1)%2].Keys().Rotation; len(r.Has) != 4 || len(r.Missing) != 0 {
-						t.Errorf("who rotated says %+v, want that all have it", r)
-					}
+					net.WaitFor(5*time.Second, "who rotated to know that all have it", func() bool {
+						r := there[(rotations-1)%2].Keys().Rotation
+						return len(r.Has) == 4 && len(r.Missing) == 0
+					})
 					if p := problems(away); strings.Contains(p, "secret") {
 						t.Errorf("it says %q", p)
 					}
@@ -239,5 +240,40 @@ func TestRotateByAdminsOnly(t *testing.T) {
 		if !onKey(2, nodes...)() {
 			t.Error("the administrator's secret was not taken")
 		}
+	})
+}
+
+// Nobody uses the new secret before everybody that can be reached has it, on bad
+// links too.
+func TestHandedOutBeforeUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := meshtest.New(t, lan)
+		var nodes []*meshtest.Node
+		var lacking []string
+		first := true
+		o := meshtest.Options{OnSecret: func(identity.Secret) {
+			if !first {
+				return
+			}
+			first = false
+			for _, n := range nodes {
+				if k := n.Keys(); k.Next != 2 && k.Number != 2 {
+					lacking = append(lacking, n.Name)
+				}
+			}
+		}}
+		nodes = start(net, o, "a", "b", "c", "d", "e")
+		for i, n := range nodes {
+			for _, other := range nodes[:i] {
+				net.SetLink(n, other, meshtest.Link{Delay: 10 * time.Millisecond, Loss: 0.2})
+			}
+		}
+		began := time.Now()
+		rotate(t, net, nodes[3], mesh.RotateOptions{})
+		t.Logf("with 20 %% loss the rotation took %v", time.Since(began))
+		if first || len(lacking) > 0 {
+			t.Errorf("the new secret was used (%v) while %v lacked it", !first, lacking)
+		}
+		net.WaitFor(10*time.Second, "all to use it", onKey(2, nodes...))
 	})
 }

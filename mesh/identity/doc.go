@@ -14,6 +14,8 @@
 //	join key     = HKDF(key, salt = cluster ID, info = "serialspan join key v1")
 //	gossip key   = HKDF(key, salt = cluster ID, info = "serialspan gossip key v1")
 //	beacon key   = HKDF(key, salt = cluster ID, info = "serialspan beacon key v1")
+//	hand-over key = HKDF(key, salt = cluster ID, info = "serialspan hand-over key v1")
+//	secret hash  = SHA-256("serialspan secret hash v1" ‖ 0x00 ‖ text form of the secret)
 //
 // The text form of a cluster secret is "ssp1" and then, in the alphabet of
 // RFC 4648 base32 in lower case without padding:

@@ -45,6 +45,7 @@ func TestVectors(t *testing.T) {
 	cluster := identity.ClusterID(raw)
 	secret := identity.SecretOf(cluster, 7, [32]byte(bytes.Repeat([]byte{0xa5}, 32)))
 	join, gossip, beacon := secret.JoinKey(), secret.GossipKey(), secret.BeaconKey()
+	handOver, hash := secret.HandOverKey(), secret.Hash()
 	for _, row := range []struct{ name, got, want string }{
 		{"NodeID", id.ID().String(), goldenNodeID},
 		{"short", id.ID().Short(), goldenNodeID[:8]},
@@ -56,6 +57,8 @@ func TestVectors(t *testing.T) {
 		{"join key", hex.EncodeToString(join[:]), goldenJoinKey},
 		{"gossip key", hex.EncodeToString(gossip[:]), goldenGossipKey},
 		{"beacon key", hex.EncodeToString(beacon[:]), goldenBeaconKey},
+		{"hand-over key", hex.EncodeToString(handOver[:]), goldenHandOverKey},
+		{"secret hash", hex.EncodeToString(hash[:]), goldenSecretHash},
 		{"signature", hex.EncodeToString(id.Sign("context", []byte("message"))), goldenSignature},
 	} {
 		if row.got != row.want {
