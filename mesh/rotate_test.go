@@ -167,7 +167,7 @@ func TestRotateDuringPartition(t *testing.T) {
 					}
 				}
 				net.Heal(one, other)
-				took := net.WaitFor(2*time.Minute, "one secret everywhere", onKey(uint32(1+max(turns[0], turns[1])), nodes...))
+				took := net.WaitFor(time.Minute, "one secret everywhere", onKey(uint32(1+max(turns[0], turns[1])), nodes...))
 				t.Logf("one secret %v after the halves met", took)
 				net.WaitFor(time.Minute, "all to see all alive", allAlive(nodes...))
 			})

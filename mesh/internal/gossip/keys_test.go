@@ -83,6 +83,9 @@ func TestExpel(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		nodes[0].Expel(nodes[2].id)
+		nodes[0].mu.Lock()
+		delete(nodes[0].records, nodes[2].id)
+		nodes[0].mu.Unlock()
 		listed := func() bool {
 			for _, m := range nodes[0].Members() {
 				if m.ID == nodes[2].id {
@@ -104,6 +107,11 @@ func TestExpel(t *testing.T) {
 		if listed() {
 			t.Error("it came back by others, or by itself")
 		}
+		nodes[0].mu.Lock()
+		if _, told := nodes[0].records[nodes[2].id]; told {
+			t.Error("its record is told")
+		}
+		nodes[0].mu.Unlock()
 		if state := func() gossip.State {
 			for _, m := range nodes[0].Members() {
 				if m.ID == nodes[1].id {
