@@ -121,6 +121,10 @@ func (a *Agent) dialOwner(ctx context.Context, owner identity.NodeID) (net.Conn,
 	return conn, err
 }
 
+// maxIdleTold bounds the removals told of that do not count here: any member can
+// make some.
+const maxIdleTold = 3
+
 // belongingProblems are what is wrong with the cluster secret and with removals.
 func (a *Agent) belongingProblems() []string {
 	all := a.mesh.Keys().Problems
@@ -128,11 +132,13 @@ func (a *Agent) belongingProblems() []string {
 		all = append(all, text)
 	}
 	config := a.settings.current()
+	idle := 0
 	for _, r := range a.mesh.RemovedNodes() {
 		switch {
 		case r.Honoured:
 			all = append(all, mentions(config, r.ID)...)
-		case !a.mesh.IsRemoved(r.ID):
+		case !a.mesh.IsRemoved(r.ID) && idle < maxIdleTold:
+			idle++
 			all = append(all, fmt.Sprintf("node %s: %s says that it is removed, but is not in cluster.admins here; add it there if that is so", nameOr(r.Name, r.ID), a.nameOf(r.By)))
 		}
 	}
