@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -75,6 +76,8 @@ type bind struct {
 	responses responses
 	strangers strangers
 
+	reads uint // of receive, which has one caller
+
 	mu      sync.Mutex
 	stop    chan struct{} // closed by Close
 	relayed chan *relayed // messages that members passed on to us
@@ -137,6 +140,9 @@ const readPause = 100 * time.Millisecond
 // It returns only nil or net.ErrClosed: wireguard-go silently ends reception
 // on any other error.
 func (b *bind) receive(packets [][]byte, sizes []int, eps []conn.Endpoint) (int, error) {
+	if b.reads++; b.reads%giveWay == 0 {
+		runtime.Gosched()
+	}
 	pause := time.Millisecond
 	for {
 		n, from, local, err := b.t.cfg.Socket.ReadFrom(packets[0])

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -29,6 +30,12 @@ const (
 	sendQueue = 256
 )
 
+// giveWay is after how many packets of a burst those who encrypt and send, or
+// decrypt and deliver, go first. wireguard-go takes a buffer of 64 KiB for each
+// packet; a burst that is read as fast as it comes fills its queues with some
+// hundred of them, which the process then keeps.
+const giveWay = 8
+
 type packet struct {
 	n   int
 	buf [MTU]byte
@@ -44,6 +51,7 @@ type endpoint struct {
 	events chan tun.Event
 	closed chan struct{}
 	once   sync.Once
+	reads  uint // of Read, which has one caller
 	pool   sync.Pool
 }
 
@@ -104,6 +112,9 @@ func (e *endpoint) trySend(p *packet) {
 
 // Read implements tun.Device.
 func (e *endpoint) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
+	if e.reads++; e.reads%giveWay == 0 && len(e.out) > 0 {
+		runtime.Gosched()
+	}
 	select {
 	case p := <-e.out:
 		sizes[0] = copy(bufs[0][offset:], p.buf[:p.n])

@@ -14,6 +14,7 @@ import (
 	"context"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,17 +32,23 @@ const (
 	// periods it lasts before we believe it.
 	calm    = 0.4
 	calmFor = 20
+	// rest is the load of a process that does nothing worth mentioning.
+	rest = 0.05
 )
 
 // Governor is the decision, without the clock and the runtime.
 type Governor struct {
 	wide   bool
 	lulled int // periods of calm
+	rested int // periods of next to nothing
 }
 
 // Wide takes the load of the last period, CPU time by wall time, and returns
 // whether to use all processors from now on.
 func (g *Governor) Wide(load float64) bool {
+	if g.rested++; load > rest {
+		g.rested = 0
+	}
 	switch {
 	case load > busy:
 		g.wide, g.lulled = true, 0
@@ -55,6 +62,10 @@ func (g *Governor) Wide(load float64) bool {
 	}
 	return g.wide
 }
+
+// Rested reports, once each time, that work is over: the start, a transfer. It
+// is the time to give back the memory that it took.
+func (g *Governor) Rested() bool { return g.rested == calmFor }
 
 // Run governs until ctx is done, then gives all processors back. used returns
 // the CPU time that the process has taken so far; nil asks the kernel. It does
@@ -84,6 +95,9 @@ func Run(ctx context.Context, used func() time.Duration) {
 			if want := g.Wide(load); want != wide {
 				wide = want
 				set(wide)
+			}
+			if g.Rested() {
+				debug.FreeOSMemory()
 			}
 		}
 	}

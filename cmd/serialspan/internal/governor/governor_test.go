@@ -46,6 +46,26 @@ func TestWide(t *testing.T) {
 	}
 }
 
+// Memory is given back once after each work, however little of a processor it
+// took.
+func TestRested(t *testing.T) {
+	var g governor.Governor
+	times := 0
+	for i := range 400 {
+		load := 0.01
+		if i == 100 || i > 200 && i < 250 {
+			load = 0.2
+		}
+		g.Wide(load)
+		if g.Rested() {
+			times++
+		}
+	}
+	if times != 3 {
+		t.Errorf("rested %d times; want 3: after the start and after two pieces of work", times)
+	}
+}
+
 // The real runtime: a busy program gets its processors, a calm one gives them
 // back, and at the end all is as it was.
 func TestRun(t *testing.T) {
