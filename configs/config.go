@@ -85,6 +85,10 @@ type Mesh struct {
 	// for members that cannot reach each other: auto (once two members reach
 	// it straight), on or off.
 	Relay string `mapstructure:"relay" oneof:"auto on off"`
+	// KubeSpan says what is made of the KubeSpan that this machine is in, if it
+	// is a node of a Talos cluster: auto (members are found and reached through
+	// it) or off. Talos's part of it is never written to.
+	KubeSpan string `mapstructure:"kubespan" oneof:"auto off"`
 	// LAN finds members on the same link by multicast, without cluster.join.
 	LAN bool `mapstructure:"lan"`
 }
@@ -249,7 +253,7 @@ func Default() Config {
 	return Config{
 		Node:    Node{Name: hostName(), Labels: map[string]string{}, StateDir: defaultStateDir()},
 		Cluster: Cluster{SecretFile: SecretFileName, Admission: "secret"},
-		Mesh:    Mesh{Listen: ":51821", Relay: "auto", LAN: true},
+		Mesh:    Mesh{Listen: ":51821", Relay: "auto", KubeSpan: "auto", LAN: true},
 		Devices: Devices{Publish: "known"},
 		Control: Control{Socket: client.DefaultSocket(), Mode: 0o660, LinkDirs: []string{"/dev/serialspan", "/run/serialspan"}},
 		Log:     Log{Level: "info", Format: "text"},

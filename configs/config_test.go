@@ -151,7 +151,7 @@ func TestRefused(t *testing.T) {
 	}{
 		{"unknown key", "node: {nmae: x}", []string{`1: node.nmae: unknown key; did you mean "name"?`}},
 		{"unknown section", "\nmash:\n  listen: x\n", []string{`2: mash: unknown key; did you mean "mesh"?`}},
-		{"nothing near", "mesh: {kubespan: auto}", []string{"1: mesh.kubespan: unknown key; known here: listen, advertise, relay, lan"}},
+		{"nothing near", "mesh: {quantum: auto}", []string{"1: mesh.quantum: unknown key; known here: listen, advertise, relay, kubespan, lan"}},
 		{"upper case", "Node: {}", []string{`1: Node: unknown key; did you mean "node"?`}},
 		{"key in a list", "devices:\n  rules:\n    - match: {path: /dev/a}\n      buzy: kick\n", []string{`4: devices.rules[0].buzy: unknown key; did you mean "busy"?`}},
 		{"twice", "node:\n  name: a\n  name: b\n", []string{"3: node.name: written twice, first in line 2; keep one"}},
@@ -324,7 +324,7 @@ func TestEveryKeyByEnvironment(t *testing.T) {
 		"node.name": "other", "node.labels": "{a: b}", "node.state_dir": "/s", "cluster.secret_file": "/k", "cluster.join": "a",
 		"cluster.admins":    "aaaaaaaaaaaaaaaaaaaaaaaaaa",
 		"cluster.admission": "", "cluster.allow": "", // go together: TestAdmission
-		"mesh.relay": "off", "mesh.lan": "false", "devices.profiles_dir": "/p", "mesh.listen": ":1", "mesh.advertise": "192.0.2.1:1", "devices.publish": "all",
+		"mesh.relay": "off", "mesh.kubespan": "off", "mesh.lan": "false", "devices.profiles_dir": "/p", "mesh.listen": ":1", "mesh.advertise": "192.0.2.1:1", "devices.publish": "all",
 		"devices.rules": "[{match: {path: /a}}]", "attachments": "[{device: a, tcp: '127.0.0.1:1'}]",
 		"control.socket": "/c", "control.link_dirs": "/l", "control.mode": "0600", "control.group": "dialout", "cluster.nodes": "{a: " + node + "}", "log.level": "warn", "log.format": "json",
 	}

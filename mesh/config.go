@@ -9,6 +9,7 @@ import (
 
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/mesh/internal/underlay"
+	"github.com/serialspan/serialspan/mesh/kubespan"
 )
 
 // DefaultPort is the UDP port of a node, and of a join address without one.
@@ -19,15 +20,29 @@ const DefaultForgetAfter = 7 * 24 * time.Hour
 
 // Socket is the node's UDP socket; ListenUDP opens the real one.
 type Socket interface {
-	// ReadFrom waits for a datagram and says where it came from and which of
-	// our addresses it was sent to. It fails with net.ErrClosed,
-	// os.ErrDeadlineExceeded or an error of the socket itself.
-	ReadFrom(b []byte) (n int, from netip.AddrPort, local netip.Addr, err error)
+	// ReadFrom waits for a datagram and says where it came from, which of our
+	// addresses it was sent to and by which interface (its index; 0: unknown).
+	// It fails with net.ErrClosed, os.ErrDeadlineExceeded or an error of the
+	// socket itself.
+	ReadFrom(b []byte) (n int, from netip.AddrPort, local netip.Addr, link int, err error)
 	// WriteTo sends a datagram, from local if that is valid and still ours.
 	WriteTo(b []byte, to netip.AddrPort, local netip.Addr) error
 	SetReadDeadline(t time.Time) error
+	// SetMark gives all datagrams sent from now on a firewall mark; 0: none.
+	// Without the right to, its error unwraps to os.ErrPermission.
+	SetMark(mark uint32) error
 	LocalAddr() netip.AddrPort
 	Close() error
+}
+
+// KubeSpan tells of the KubeSpan that this host is in; *kubespan.Reader is the
+// real one.
+type KubeSpan interface {
+	// State is what is known now; Changes has a value after it has changed.
+	State() kubespan.State
+	Changes() <-chan struct{}
+	// Run follows it until ctx ends, and then returns nil.
+	Run(ctx context.Context) error
 }
 
 // ListenUDP opens the node's UDP socket at "HOST:PORT"; an empty host means
@@ -78,6 +93,9 @@ type Config struct {
 	// Relay says whether this node passes messages on for others; default
 	// RelayAuto.
 	Relay RelayMode
+	// KubeSpan follows the KubeSpan of this host; Run runs it. Default: none is
+	// looked for, and none used.
+	KubeSpan KubeSpan
 	// ForgetAfter is how long a member may be gone before it is forgotten;
 	// default DefaultForgetAfter.
 	ForgetAfter time.Duration

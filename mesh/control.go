@@ -27,8 +27,12 @@ const addressesEvery = 10 * time.Second
 
 // takeControl queues a control datagram from the socket for the control loop. It
 // runs on wireguard-go's goroutine and never waits.
-func (m *Mesh) takeControl(datagram []byte, from netip.AddrPort, local netip.Addr) {
+func (m *Mesh) takeControl(datagram []byte, from netip.AddrPort, local netip.Addr, link int) {
 	route := peering.Route{Remote: from, Local: local}
+	if m.span.forged(from.Addr(), local, link) {
+		m.counters.strangers.Add(1)
+		return
+	}
 	switch datagram[0] {
 	case probe.Type:
 		m.takeProbe(datagram, route)
@@ -150,12 +154,16 @@ func (m *Mesh) handleProbe(c *control) (ok bool) {
 		if !m.usePeer(id) {
 			return
 		}
+		m.classify(id, &c.route)
 		switch p.Kind {
 		case probe.Request:
 			m.apply(m.peering.Request(m.now(), id, c.route, p.Token, p.Initiate))
 		case probe.Answer:
+			if !m.proves(id, c.route, p.Seen) {
+				return
+			}
 			m.apply(m.peering.Answer(m.now(), id, c.route, p.Token))
-			if !c.route.IsRelay() {
+			if !c.route.IsRelay() && !c.route.KubeSpan {
 				m.seenAs(p.Seen)
 			}
 			m.skews[id] = time.Duration(p.Wall-m.cfg.Wall().UnixNano()) + m.peering.Status(id).RoundTrip/2
@@ -223,7 +231,7 @@ func (m *Mesh) changePath(e peering.Effect) {
 	m.log.Debug("path changed", "node", e.Peer.Short(), "path", e.Route.String(), "down", e.Down)
 	m.tunnel.SetRoute(e.Peer, e.Route)
 	m.relaysChanged = true
-	if e.Kind == peering.PathUp && e.Down > renewAfter {
+	if e.Down > renewAfter {
 		m.later(func() { m.quic.RenewOlder(e.Peer, e.Down) })
 		m.backAfter(e.Peer, e.Down)
 	}
@@ -262,7 +270,7 @@ func (m *Mesh) usePeer(id identity.NodeID) bool {
 		m.log.Debug("member cannot be a peer", "node", id.Short(), "err", err)
 		return false
 	}
-	m.peering.SetCandidates(id, record.Endpoints)
+	m.setCandidates(id, record)
 	if s := m.peering.Status(id); !s.Route.IsZero() {
 		m.tunnel.SetRoute(id, s.Route) // it was a peer before, see removeIdle
 	}

@@ -182,7 +182,8 @@ func (m *Mesh) joinLoop(ctx context.Context) {
 			seeds = append(seeds[first:], seeds[:first]...)
 			turn++
 		}
-		m.beginJoins(append(seeds, m.missing(alone)...))
+		targets := append(seeds, m.kubeSpanTargets()...)
+		m.beginJoins(append(targets, m.missing(alone)...))
 		m.sayJoinFailures()
 		wait := rejoinEvery
 		if alone {
@@ -238,6 +239,7 @@ func (m *Mesh) missing(alone bool) []netip.AddrPort {
 			if s.ID() != m.self && !m.alive[s.ID()] && most > 0 {
 				most--
 				targets = append(targets, s.Record().Endpoints...)
+				targets = append(targets, m.kubeSpanAddrs(s.Record())...)
 			}
 		}
 	})

@@ -44,7 +44,7 @@ type Member struct {
 	Address   netip.Addr // mesh address
 	Endpoints []netip.AddrPort
 
-	Path      string        // "direct", "via NAME", "self", or empty: none now
+	Path      string        // "kubespan", "direct", "via NAME", "self", or empty: none now
 	Endpoint  string        // where datagrams go, for people; empty: nowhere
 	RoundTrip time.Duration // smoothed; 0: not measured
 	Heard     time.Duration // since data last came from it; negative: never
@@ -94,6 +94,8 @@ func (m *Mesh) describePath(member *Member, s peering.Status) {
 	switch {
 	case s.Route.IsRelay():
 		member.Path = "via " + m.nameOf(s.Route.Via)
+	case s.Route.KubeSpan:
+		member.Path, member.Endpoint = "kubespan", s.Route.String()
 	case !s.Route.IsZero():
 		member.Path, member.Endpoint = "direct", s.Route.String()
 	}

@@ -62,6 +62,7 @@ type Mesh struct {
 	counters      counters
 	relay         relay
 	belonging     belonging
+	span          span
 	watch         watchers
 	pongs         sync.WaitGroup
 	stopped       chan struct{} // closed when Run is over
@@ -253,6 +254,10 @@ func (m *Mesh) Run(ctx context.Context) error {
 	talkers.Go(func() error { m.rotateLoop(talking); return nil })
 	talkers.Go(func() error { m.saveLoop(talking); return nil })
 	talkers.Go(func() error { m.pongLoop(talking); m.pongs.Wait(); return nil })
+	if m.cfg.KubeSpan != nil {
+		talkers.Go(func() error { return m.cfg.KubeSpan.Run(talking) })
+		talkers.Go(func() error { m.kubeSpanLoop(talking); return nil })
+	}
 	if m.cfg.LAN {
 		talkers.Go(func() error { m.runBeacon(talking); return nil })
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/mesh/internal/probe"
+	"github.com/serialspan/serialspan/mesh/kubespan"
 	"github.com/serialspan/serialspan/mesh/peering"
 	"github.com/serialspan/serialspan/mesh/roster"
 )
@@ -78,6 +79,7 @@ func (m *Mesh) forget(id identity.NodeID) {
 	}
 	m.roster.Remove(id)
 	m.tunnel.RemovePeer(id)
+	m.tunnel.Unknow(id)
 	m.peering.Remove(id)
 	delete(m.pairs, id)
 	delete(m.added, id)
@@ -133,6 +135,7 @@ func (m *Mesh) adopt(id identity.NodeID, old roster.Signed, had bool, now roster
 		if newKey {
 			m.dropSender(id, before.WireGuard)
 			delete(m.pairs, id)
+			m.tunnel.Unknow(id)
 		}
 	}
 	m.senders[probe.SenderOf(now.WireGuard)] = id
@@ -146,7 +149,7 @@ func (m *Mesh) adopt(id identity.NodeID, old roster.Signed, had bool, now roster
 			m.apply(m.peering.Reset(m.now(), id))
 			m.later(func() { m.quic.Renew(id) })
 		}
-		m.peering.SetCandidates(id, now.Endpoints)
+		m.setCandidates(id, now)
 		m.relaysChanged = true
 		m.signals.look()
 	}
@@ -227,8 +230,9 @@ const seenEvery = time.Minute
 
 // seenAs notes the address at which another member sees us; mu is held.
 func (m *Mesh) seenAs(addr netip.AddrPort) {
-	// A link-local address means nothing without our link.
-	if !addr.IsValid() || addr.Addr().IsLinkLocalUnicast() || slices.Contains(m.record.Endpoints, addr) {
+	// A link-local address means nothing without our link, and that in a
+	// KubeSpan stands in the record by itself.
+	if !addr.IsValid() || addr.Addr().IsLinkLocalUnicast() || kubespan.IsULA(addr.Addr()) || slices.Contains(m.record.Endpoints, addr) {
 		return
 	}
 	if m.seenAt > 0 && m.now()-m.seenAt < seenEvery {
@@ -259,5 +263,7 @@ func (m *Mesh) reached(id identity.NodeID, addr netip.AddrPort, local netip.Addr
 	if !m.usePeer(id) {
 		return
 	}
-	m.apply(m.peering.Reached(m.now(), id, peering.Route{Remote: addr, Local: local}))
+	route := peering.Route{Remote: addr, Local: local}
+	m.classify(id, &route)
+	m.apply(m.peering.Reached(m.now(), id, route))
 }

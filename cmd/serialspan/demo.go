@@ -169,7 +169,7 @@ func (d *demo) config(name, through string) configs.Config {
 	config.Node.StateDir = filepath.Join(dir, "state")
 	config.Cluster.SecretFile = filepath.Join(d.dir, configs.SecretFileName)
 	config.Mesh.Listen = "127.0.0.1:0"
-	config.Mesh.LAN = false
+	config.Mesh.LAN, config.Mesh.KubeSpan = false, "off"
 	config.Devices.Publish = "listed"
 	config.Control.Socket = filepath.Join(dir, "agent.sock")
 	config.Control.LinkDirs = nil

@@ -5,8 +5,10 @@ import (
 	"net/netip"
 )
 
-// wireGuardKind is what rtnetlink calls a WireGuard link of the kernel.
-const wireGuardKind = "wireguard"
+// wireGuardKind is what rtnetlink calls a WireGuard link of the kernel. Nothing
+// changes it but the linker, for a lab whose kernel has no WireGuard:
+// -X …/mesh/kubespan.wireGuardKind=tun.
+var wireGuardKind = "wireguard"
 
 // Operational states, RFC 2863 section 3.1.14 as in linux/if.h.
 const (
@@ -40,7 +42,7 @@ func detect(l link, kind string, addrs []netip.Prefix) State {
 		return s
 	}
 	for _, p := range addrs {
-		if p.Bits() == 64 && isULA(p.Addr()) {
+		if p.Bits() == 64 && IsULA(p.Addr()) {
 			s.Present, s.Address, s.Prefix = true, p.Addr(), p.Masked()
 			return s
 		}

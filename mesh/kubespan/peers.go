@@ -118,7 +118,7 @@ func peerOf(s sample, alive Liveness, ours netip.Prefix) Peer {
 	p := Peer{PublicKey: s.key, Endpoint: s.endpoint, Alive: alive, RxBytes: s.rx, TxBytes: s.tx}
 	for _, a := range s.allowed {
 		switch {
-		case !a.IsSingleIP() || !isULA(a.Addr()):
+		case !a.IsSingleIP() || !IsULA(a.Addr()):
 			p.NodeAddresses = append(p.NodeAddresses, a)
 		case !p.Address.IsValid() && ours.Contains(a.Addr()):
 			p.Address = a.Addr()

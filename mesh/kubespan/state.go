@@ -91,9 +91,9 @@ func (s State) sameBut(o State) bool {
 		})
 }
 
-// isULA reports whether an address is of a KubeSpan: 0xfd first, Talos's
-// purpose byte 0x02 in place 7.
-func isULA(a netip.Addr) bool {
+// IsULA reports whether an address is of a KubeSpan, this host's or another:
+// 0xfd first, Talos's purpose byte 0x02 in place 7.
+func IsULA(a netip.Addr) bool {
 	b := a.As16()
 	return a.Is6() && b[0] == 0xfd && b[7] == 0x02
 }

@@ -105,7 +105,7 @@ func (n *Network) Inject(from netip.AddrPort, to *Node, datagrams [][]byte, wait
 	stranger.SetReadDeadline(time.Now().Add(wait))
 	buf := make([]byte, 2048)
 	for {
-		if _, _, _, err := stranger.ReadFrom(buf); err != nil {
+		if _, _, _, _, err := stranger.ReadFrom(buf); err != nil {
 			return answers
 		}
 		answers++

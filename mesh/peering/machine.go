@@ -36,10 +36,18 @@ const (
 	// relayFrom: the round from which relays are tried too. The addresses of
 	// the member itself have a head start.
 	relayFrom = 1
-	// On a relay, the member's own addresses are tried again after a gap that
-	// grows from upgradeFirst to upgradeLast.
+	// On a path that is not of the best kind, better ones are tried again after
+	// a gap that grows from upgradeFirst to upgradeLast, to returnLast for a
+	// KubeSpan.
 	upgradeFirst = time.Second
 	upgradeLast  = time.Minute
+	returnLast   = 10 * time.Second
+	// A KubeSpan that was left because it had died has to answer so often, a
+	// second apart, before it is used again; twice as often each time it dies
+	// within flapTime of that.
+	steadyFirst = 3
+	steadyMost  = 48
+	flapTime    = time.Minute
 
 	firstRound = 100 * time.Millisecond
 	lastRound  = 25 * time.Second
@@ -93,9 +101,9 @@ func New(token func() uint64) *Machine {
 // Addresses at which it was seen stay.
 func (m *Machine) SetCandidates(id identity.NodeID, said []netip.AddrPort) {
 	p := m.peer(id)
-	p.candidates = slices.DeleteFunc(p.candidates, func(c candidate) bool { return !c.seen })
+	p.candidates = slices.DeleteFunc(p.candidates, func(c candidate) bool { return !c.seen && !c.route.KubeSpan })
 	for i := range p.candidates {
-		p.candidates[i].said = false
+		p.candidates[i].said = p.candidates[i].route.KubeSpan
 	}
 	for _, addr := range said {
 		p.addCandidate(Route{Remote: addr}, true)
@@ -141,6 +149,7 @@ func (m *Machine) Reset(now time.Duration, id identity.NodeID) []Effect {
 	}
 	clear(p.inFlight)
 	effects := p.lose(now)
+	p.span = span{} // that was no death of the KubeSpan
 	p.restart(now)
 	return effects
 }
@@ -245,8 +254,13 @@ func (m *Machine) Request(now time.Duration, id identity.NodeID, r Route, token 
 			}
 		}
 	case p.path.same(r):
-	case p.path.IsRelay() && !r.IsRelay():
-		effects = append(effects, m.request(now, p, r))
+	case r.better(p.path):
+		// A KubeSpan that is not trusted yet on either side would be probed
+		// back and forth for ever.
+		if !p.span.died || now-p.lastBack >= reactGap {
+			p.lastBack = now
+			effects = append(effects, m.request(now, p, r))
+		}
 	case p.path.IsRelay(), r.IsRelay() && p.doubt != trusted:
 	case p.doubt == trusted && now-p.confirmed >= reactGap && (now-p.reacted >= reactGap || p.reacted == 0):
 		// It may have moved. Data from it would hide that our path is dead, so
@@ -292,12 +306,17 @@ func (m *Machine) Answer(now time.Duration, id identity.NodeID, r Route, token u
 	case p.path.same(r):
 		p.doubt, p.missed = trusted, 0
 		return nil
-	case p.path.IsRelay() && !r.IsRelay(), p.missed > 1:
+	case r.better(p.path) && p.steady(now, r), p.missed > 1:
 		// One probe of the path has surely gone unanswered, not just slower
 		// than this one.
+		down := time.Duration(0)
+		if p.missed > 1 {
+			down = now - max(p.heard, p.since)
+			p.leave(now)
+		}
 		p.use(now, r)
 		p.measure(now - asked.at)
-		return []Effect{{Kind: PathMoved, Peer: id, Route: r}}
+		return []Effect{{Kind: PathMoved, Peer: id, Route: r, Down: down}}
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ type peer struct {
 	since       time.Duration // of the path, or of its loss; 0: never had one
 	roundTrip   time.Duration
 	answered    time.Duration // last answer
+	heard       time.Duration // last anything, as of the last look
 	confirmed   time.Duration // last answer by the path
 	reacted     time.Duration // last look at the path because of a request from elsewhere
 	inUse       bool
@@ -56,9 +57,12 @@ type peer struct {
 	missed    int
 	nextProbe time.Duration
 
-	// on a relay
+	// on a path that is not of the best kind
 	upgradeGap  time.Duration
 	nextUpgrade time.Duration
+	upgraded    time.Duration // last try
+
+	span span
 }
 
 func (p *peer) wanted(now time.Duration) bool { return p.inUse || now < p.wantedUntil }
@@ -94,9 +98,15 @@ func (p *peer) use(now time.Duration, r Route) {
 	p.doubt, p.missed, p.nextProbe = trusted, 0, 0
 	p.roundTrip = 0 // of another path
 	p.upgradeGap, p.nextUpgrade = upgradeFirst, never
-	if r.IsRelay() {
+	if p.hasBetter() {
 		p.nextUpgrade = now + upgradeFirst
 	}
+	p.span.taken(now, r)
+}
+
+// hasBetter reports whether a route of a better kind than the path's may exist.
+func (p *peer) hasBetter() bool {
+	return p.path.IsRelay() || slices.ContainsFunc(p.candidates, func(c candidate) bool { return c.route.better(p.path) })
 }
 
 // lose takes the path away. last is the last sign of life on it, from which the
@@ -105,6 +115,7 @@ func (p *peer) lose(last time.Duration) []Effect {
 	if p.path.IsZero() {
 		return nil
 	}
+	p.leave(last)
 	p.path, p.since = Route{}, last
 	p.doubt, p.missed = trusted, 0
 	return []Effect{{Kind: PathDown, Peer: p.id}}
@@ -193,20 +204,32 @@ func (m *Machine) probeRelays(now time.Duration, p *peer, but Route) (effects []
 	return effects
 }
 
-// upgrade tries from time to time whether a relayed member can be reached
-// straight.
-func (m *Machine) upgrade(now time.Duration, p *peer) []Effect {
+// upgrade tries from time to time whether a member can be reached on a better
+// kind of path.
+func (m *Machine) upgrade(now time.Duration, p *peer) (effects []Effect) {
 	if now < p.nextUpgrade {
 		return nil
 	}
+	last := upgradeLast
+	for _, c := range p.candidates {
+		if c.route.better(p.path) {
+			effects = append(effects, m.request(now, p, c.route))
+			if c.route.KubeSpan {
+				last = returnLast
+			}
+		}
+	}
+	p.span.tried(p.upgraded)
+	p.upgraded = now
 	p.nextUpgrade = now + p.upgradeGap
-	p.upgradeGap = min(2*p.upgradeGap, upgradeLast)
-	return m.probeAll(now, p, Route{})
+	p.upgradeGap = min(2*p.upgradeGap, last)
+	return effects
 }
 
 // watch looks whether the path is still alive. heard is when anything was last
 // received from the member.
 func (m *Machine) watch(now time.Duration, p *peer, sent, heard time.Duration) []Effect {
+	p.heard = heard
 	if p.doubt == quiet && now-heard < quietInUse {
 		p.doubt, p.missed = trusted, 0
 	}

@@ -33,14 +33,17 @@ func (h *Hub) UDP(addr netip.AddrPort) *UDP {
 // LocalAddr returns the endpoint's address.
 func (u *UDP) LocalAddr() netip.AddrPort { return u.addr }
 
-// ReadFrom returns the next datagram, its source and our address.
-func (u *UDP) ReadFrom(b []byte) (int, netip.AddrPort, netip.Addr, error) {
+// ReadFrom returns the next datagram, its source, our address, and no interface.
+func (u *UDP) ReadFrom(b []byte) (int, netip.AddrPort, netip.Addr, int, error) {
 	n, from, err := u.Conn.ReadFrom(b)
 	if err != nil {
-		return 0, netip.AddrPort{}, netip.Addr{}, err
+		return 0, netip.AddrPort{}, netip.Addr{}, 0, err
 	}
-	return n, netip.AddrPort(from.(UDPAddr)), u.addr.Addr(), nil
+	return n, netip.AddrPort(from.(UDPAddr)), u.addr.Addr(), 0, nil
 }
+
+// SetMark does nothing: a Hub has no firewall.
+func (u *UDP) SetMark(uint32) error { return nil }
 
 // WriteTo sends a datagram; local is not looked at, an endpoint has one address.
 func (u *UDP) WriteTo(b []byte, to netip.AddrPort, _ netip.Addr) error {

@@ -21,7 +21,7 @@ import (
 // Socket is what the tunnel needs of the node's UDP socket; see package
 // underlay for the contract.
 type Socket interface {
-	ReadFrom(b []byte) (n int, from netip.AddrPort, local netip.Addr, err error)
+	ReadFrom(b []byte) (n int, from netip.AddrPort, local netip.Addr, link int, err error)
 	WriteTo(b []byte, to netip.AddrPort, local netip.Addr) error
 	SetReadDeadline(t time.Time) error
 }
@@ -145,7 +145,7 @@ func (b *bind) receive(packets [][]byte, sizes []int, eps []conn.Endpoint) (int,
 	}
 	pause := time.Millisecond
 	for {
-		n, from, local, err := b.t.cfg.Socket.ReadFrom(packets[0])
+		n, from, local, link, err := b.t.cfg.Socket.ReadFrom(packets[0])
 		switch {
 		case err == nil:
 		case !b.open.Load():
@@ -163,8 +163,12 @@ func (b *bind) receive(packets [][]byte, sizes []int, eps []conn.Endpoint) (int,
 		if n == 0 {
 			continue
 		}
+		if packets[0][0] == TypeBare {
+			b.t.takeBare(packets[0][:n], from, local, link)
+			continue
+		}
 		if n < messageHeader || packets[0][0] > messageTransport || packets[0][0] == 0 {
-			b.t.cfg.Control(packets[0][:n], from, local)
+			b.t.cfg.Control(packets[0][:n], from, local, link)
 			continue
 		}
 		if deliver, ep := b.inspect(packets[0][:n], from, local); deliver {

@@ -4,12 +4,14 @@
 //
 //	Send ─▶ endpoint (tun.Device) ─▶ wireguard-go ─▶ bind ─▶ the node's UDP socket
 //	Deliver ◀─ endpoint ◀───────────── wireguard-go ◀─ bind ◀─┘
-//	                                                  └─▶ Control: datagrams that are not WireGuard's
+//	       ▲                                          ├─▶ Control: datagrams that are not WireGuard's
+//	       └───────── bare datagrams (KubeSpan) ──────┘
 //
 // It is the only importer of wireguard-go. It does not choose paths: each peer
 // has one fixed virtual endpoint "node:<NodeID>", wireguard-go's roaming is
 // off, and the bind sends where SetRoute says. Without a route, data is
-// dropped and counted and the newest handshake initiation is held.
+// dropped and counted and the newest handshake initiation is held. On a route
+// through a KubeSpan datagrams go bare, without WireGuard (TypeBare).
 //
 // # Handshakes
 //

@@ -172,6 +172,8 @@ type Stats struct {
 	ReceiveErrors   atomic.Uint64 // the socket failed to give one, and was tried again
 	RelayQueueFull  atomic.Uint64 // messages passed on to us came too fast
 	Strangers       atomic.Uint64 // WireGuard messages that are not for us, or from where no member is
+	BareRefused     atomic.Uint64 // bare datagrams by another interface, or to another address, than our KubeSpan's
+	BareUnknown     atomic.Uint64 // bare datagrams in our KubeSpan from where no member is known to be
 	MalformedInside atomic.Uint64 // a member sent something else than a datagram of ours
 	Repeats         atomic.Uint64 // initiations sent again
 	AnsweredRepeats atomic.Uint64 // repeats answered with the stored response

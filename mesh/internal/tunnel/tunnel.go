@@ -35,7 +35,7 @@ type Config struct {
 	Deliver func(from identity.NodeID, kind byte, payload []byte)
 	// Control gets each datagram on the socket that is not WireGuard's, under
 	// the same rule.
-	Control func(datagram []byte, from netip.AddrPort, local netip.Addr)
+	Control func(datagram []byte, from netip.AddrPort, local netip.Addr, link int)
 	// WantPath is called when something should go to a member that has no
 	// route, often; nil ignores it.
 	WantPath func(identity.NodeID)
@@ -67,6 +67,7 @@ type Tunnel struct {
 	log   *slog.Logger
 	ep    *endpoint
 	bind  *bind
+	bare  bare
 	stats Stats
 	wake  chan struct{}
 	dead  chan error // why reception has ended
@@ -107,6 +108,7 @@ func New(cfg Config) *Tunnel {
 		walls: make(map[identity.NodeID]stamp),
 	}
 	t.table.Store(&table{})
+	t.bare.init()
 	t.ep = newEndpoint(cfg.Cluster.Address(cfg.Self), &t.stats, t.deliver)
 	t.bind = newBind(t)
 	t.bind.strangers.setKey(cfg.Private.Public())
@@ -199,9 +201,13 @@ func (t *Tunnel) Initiate(id identity.NodeID) {
 	}
 }
 
-// Send sends one datagram to a peer, waiting for room in the queue. It returns
+// Send sends one datagram to a peer, waiting for room in the queue; on a route
+// through a KubeSpan it goes bare, see TypeBare. It returns
 // ErrNoPeer, ErrTooLong or net.ErrClosed; nil does not mean that it arrives.
 func (t *Tunnel) Send(to identity.NodeID, kind byte, payload []byte) error {
+	if l, r := t.bareRoute(to); r != nil {
+		return t.sendBare(l, r, kind, nil, payload)
+	}
 	p, err := t.packet(to, kind, nil, payload)
 	if err != nil {
 		return err
@@ -222,6 +228,9 @@ func (t *Tunnel) TryRelay(to identity.NodeID, kind byte, id identity.NodeID, mes
 }
 
 func (t *Tunnel) trySend(to identity.NodeID, kind byte, head, payload []byte) error {
+	if l, r := t.bareRoute(to); r != nil {
+		return t.sendBare(l, r, kind, head, payload)
+	}
 	p, err := t.packet(to, kind, head, payload)
 	if err != nil {
 		return err

@@ -69,7 +69,7 @@ func (l *lab) node(n byte) *node {
 	nd.Tunnel = tunnel.New(tunnel.Config{
 		Self: nd.id, Private: private, Socket: nd.sock,
 		Deliver: func(from identity.NodeID, kind byte, payload []byte) { nd.deliver(from, kind, payload) },
-		Control: func([]byte, netip.AddrPort, netip.Addr) { nd.control.Add(1) },
+		Control: func([]byte, netip.AddrPort, netip.Addr, int) { nd.control.Add(1) },
 		Handshaking: func(id identity.NodeID) {
 			if nd.onWant != nil {
 				nd.onWant(id)
@@ -249,7 +249,7 @@ func TestReplayedInitiationIsNotAnsweredToTheStranger(t *testing.T) {
 		a.SetRoute(b.id, peering.Route{Remote: tapped.LocalAddr()}) // the stranger reads along
 		a.send(t, b, "hello")
 		buf := make([]byte, 2000)
-		n, _, _, err := tapped.ReadFrom(buf)
+		n, _, _, _, err := tapped.ReadFrom(buf)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,7 +262,7 @@ func TestReplayedInitiationIsNotAnsweredToTheStranger(t *testing.T) {
 		}
 		tapped.SetReadDeadline(time.Now().Add(time.Second))
 		for {
-			n, from, _, err := tapped.ReadFrom(buf)
+			n, from, _, _, err := tapped.ReadFrom(buf)
 			if err != nil {
 				break
 			}

@@ -129,18 +129,20 @@ func (s *Socket) Close() error { return s.file.Close() }
 // SetReadDeadline makes ReadFrom fail with os.ErrDeadlineExceeded from t on.
 func (s *Socket) SetReadDeadline(t time.Time) error { return s.file.SetReadDeadline(t) }
 
-// ReadFrom waits for one datagram and returns its length, its source and the
-// local address it was sent to (invalid where the kernel did not say). A
-// longer datagram than b is cut. IPv4 addresses come unmapped. It fails only
-// with net.ErrClosed, os.ErrDeadlineExceeded or an error of the socket itself.
-func (s *Socket) ReadFrom(b []byte) (n int, from netip.AddrPort, local netip.Addr, err error) {
+// ReadFrom waits for one datagram and returns its length, its source, the
+// local address it was sent to (invalid where the kernel did not say) and the
+// index of the interface that it came in by (0 likewise). A longer datagram than
+// b is cut. IPv4 addresses come unmapped. It fails only with net.ErrClosed,
+// os.ErrDeadlineExceeded or an error of the socket itself.
+func (s *Socket) ReadFrom(b []byte) (n int, from netip.AddrPort, local netip.Addr, link int, err error) {
 	s.in.mu.Lock()
 	defer s.in.mu.Unlock()
 	n, oobn, err := s.in.receive(s.file, b)
 	if err != nil {
-		return 0, netip.AddrPort{}, netip.Addr{}, err
+		return 0, netip.AddrPort{}, netip.Addr{}, 0, err
 	}
-	return n, s.in.from(&s.zones), localOf(s.in.oob[:oobn]), nil
+	local, link = arrival(s.in.oob[:oobn])
+	return n, s.in.from(&s.zones), local, link, nil
 }
 
 // WriteTo sends one datagram. A valid local address is the source to send
@@ -169,6 +171,17 @@ func sourceGone(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)
 }
 
+// SetMark gives every datagram sent from now on a firewall mark, SO_MARK of
+// socket(7); 0 takes it away. It needs CAP_NET_ADMIN, or CAP_NET_RAW from Linux
+// 5.17 on; without, the error unwraps to os.ErrPermission.
+func (s *Socket) SetMark(mark uint32) error {
+	var err error
+	if closed := s.file.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(mark)) }); closed != nil {
+		return closed
+	}
+	return os.NewSyscallError("setsockopt SO_MARK", err)
+}
+
 // Layout of a control message: cmsg_len, cmsg_level, cmsg_type, data; see
 // cmsg(3). in_pktinfo is ifindex, spec_dst, addr; in6_pktinfo is addr, ifindex.
 var (
@@ -177,7 +190,8 @@ var (
 	cmsgHeader  = unix.CmsgLen(0)
 )
 
-func localOf(oob []byte) netip.Addr {
+// arrival reads where a datagram came in: our address, and the interface.
+func arrival(oob []byte) (local netip.Addr, link int) {
 	for len(oob) >= cmsgHeader {
 		length := int(cmsgWord(oob))
 		if length < cmsgHeader || length > len(oob) {
@@ -188,9 +202,9 @@ func localOf(oob []byte) netip.Addr {
 		data := oob[cmsgHeader:length]
 		switch {
 		case level == unix.IPPROTO_IP && typ == unix.IP_PKTINFO && len(data) >= unix.SizeofInet4Pktinfo:
-			return netip.AddrFrom4([4]byte(data[8:12]))
+			return netip.AddrFrom4([4]byte(data[8:12])), int(binary.NativeEndian.Uint32(data))
 		case level == unix.IPPROTO_IPV6 && typ == unix.IPV6_PKTINFO && len(data) >= unix.SizeofInet6Pktinfo:
-			return netip.AddrFrom16([16]byte(data[:16])).Unmap()
+			return netip.AddrFrom16([16]byte(data[:16])).Unmap(), int(binary.NativeEndian.Uint32(data[16:]))
 		}
 		step := unix.CmsgSpace(length - cmsgHeader)
 		if step >= len(oob) {
@@ -198,7 +212,7 @@ func localOf(oob []byte) netip.Addr {
 		}
 		oob = oob[step:]
 	}
-	return netip.Addr{}
+	return netip.Addr{}, 0
 }
 
 func (s *Socket) pin(oob []byte, local netip.Addr) []byte {

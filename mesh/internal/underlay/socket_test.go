@@ -28,6 +28,10 @@ func open(t *testing.T, address string) *underlay.Socket {
 // A wildcard socket answers from the address that was spoken to, whichever of
 // the machine's addresses that is. All of 127.0.0.0/8 is ours on Linux.
 func TestReplyLeavesFromTheAddressSpokenTo(t *testing.T) {
+	loopback, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, listen := range []string{":0", "0.0.0.0:0"} {
 		t.Run(listen, func(t *testing.T) {
 			server := open(t, listen)
@@ -38,14 +42,14 @@ func TestReplyLeavesFromTheAddressSpokenTo(t *testing.T) {
 					t.Fatal(err)
 				}
 				buf := make([]byte, 100)
-				n, from, local, err := server.ReadFrom(buf)
-				if err != nil || string(buf[:n]) != "hello" || from != client.LocalAddr() || local.String() != target {
-					t.Fatalf("server read %q from %v at %v, %v; want hello from %v at %v", buf[:n], from, local, err, client.LocalAddr(), target)
+				n, from, local, link, err := server.ReadFrom(buf)
+				if err != nil || string(buf[:n]) != "hello" || from != client.LocalAddr() || local.String() != target || link != loopback.Index {
+					t.Fatalf("server read %q from %v at %v of link %d, %v; want hello from %v at %v of link %d", buf[:n], from, local, link, err, client.LocalAddr(), target, loopback.Index)
 				}
 				if err := server.WriteTo([]byte("answer"), from, local); err != nil {
 					t.Fatal(err)
 				}
-				n, from, _, err = client.ReadFrom(buf)
+				n, from, _, _, err = client.ReadFrom(buf)
 				if err != nil || string(buf[:n]) != "answer" || from != to {
 					t.Fatalf("client read %q from %v, %v; want answer from %v", buf[:n], from, err, to)
 				}
@@ -60,7 +64,7 @@ func TestSourceAddressThatHasGone(t *testing.T) {
 	if err := server.WriteTo([]byte("x"), client.LocalAddr(), gone); err != nil {
 		t.Fatalf("write pinned to an address that is not ours: %v; want it sent anyway", err)
 	}
-	if n, _, _, err := client.ReadFrom(make([]byte, 10)); n != 1 || err != nil {
+	if n, _, _, _, err := client.ReadFrom(make([]byte, 10)); n != 1 || err != nil {
 		t.Fatalf("read %d, %v; want the datagram", n, err)
 	}
 }
@@ -77,7 +81,7 @@ func TestCloseUnblocksReader(t *testing.T) {
 	s := open(t, "127.0.0.1:0")
 	done := make(chan error, 1)
 	go func() {
-		_, _, _, err := s.ReadFrom(make([]byte, 10))
+		_, _, _, _, err := s.ReadFrom(make([]byte, 10))
 		done <- err
 	}()
 	s.Close()
@@ -89,7 +93,7 @@ func TestCloseUnblocksReader(t *testing.T) {
 func TestReadDeadline(t *testing.T) {
 	s := open(t, "127.0.0.1:0")
 	s.SetReadDeadline(time.Now().Add(-time.Second))
-	if _, _, _, err := s.ReadFrom(make([]byte, 10)); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if _, _, _, _, err := s.ReadFrom(make([]byte, 10)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Fatalf("read past the deadline: %v", err)
 	}
 }

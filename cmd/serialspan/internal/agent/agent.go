@@ -40,6 +40,7 @@ import (
 	"github.com/serialspan/serialspan/configs"
 	"github.com/serialspan/serialspan/mesh"
 	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/kubespan"
 	"github.com/serialspan/serialspan/registry"
 )
 
@@ -160,6 +161,10 @@ func (a *Agent) openMesh() (err error) {
 		a.log.Warn("boot counter cannot be written, the mesh will be asked for it", "err", err)
 	}
 	a.secretFile = &secretFile{path: config.Cluster.SecretFile, dir: a.store.Dir(), log: a.log}
+	var span mesh.KubeSpan
+	if config.Mesh.KubeSpan != "off" {
+		span = kubespan.New(kubespan.Config{Logger: a.log})
+	}
 	a.mesh, err = mesh.New(mesh.Config{
 		Store: a.store, Secret: a.secret, Name: config.Node.Name, Socket: a.socket,
 		Version: a.options.Version, Join: config.Cluster.Join, Advertise: config.Mesh.Advertise,
@@ -170,6 +175,7 @@ func (a *Agent) openMesh() (err error) {
 		OnRemoved:   a.nodeRemoved,
 		LAN:         config.Mesh.LAN,
 		Relay:       map[string]mesh.RelayMode{"on": mesh.RelayOn, "off": mesh.RelayOff}[config.Mesh.Relay],
+		KubeSpan:    span,
 		OnBroadcast: func(message []byte) { a.sync.OnBroadcast(message) },
 		Logger:      a.log,
 	})

@@ -137,7 +137,7 @@ func (h *house) start(n *node) *node {
 	config.Node.Name, config.Node.StateDir = n.name, n.dir
 	config.Cluster.SecretFile, config.Cluster.Join = h.secret, n.join
 	config.Control.Socket = ""
-	config.Mesh.LAN = false
+	config.Mesh.LAN, config.Mesh.KubeSpan = false, "off"
 	config.Devices.Publish = "listed"
 	if n.name == "edge" {
 		config.Devices.Rules = []configs.Rule{{Match: configs.Match{Path: stickPath}, Name: "{{.Node}}-stick"}}
