@@ -35,7 +35,7 @@ func (m *Mesh) takeControl(datagram []byte, from netip.AddrPort, local netip.Add
 	}
 	switch datagram[0] {
 	case probe.Type:
-		m.takeProbe(datagram, route)
+		m.takeProbe(datagram[:min(len(datagram), probe.Len)], route)
 	case join.TypeFirst, join.TypeSecond, join.TypeThird:
 		m.queueControl(m.joins, datagram, route)
 	default:
@@ -215,6 +215,9 @@ func (m *Mesh) sendProbe(e peering.Effect, p probe.Probe) {
 		return
 	}
 	datagram := pair.Seal(p)
+	if e.Route.KubeSpan {
+		datagram = probe.Pad(datagram, bareProbe)
+	}
 	// A datagram that cannot be sent is one that is lost.
 	if e.Route.IsRelay() {
 		_ = m.tunnel.TryRelay(e.Route.Via, byte(plane.Relay), e.Peer, datagram)

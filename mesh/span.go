@@ -22,6 +22,11 @@ import (
 // stands in the main table.
 const bypassMark = 0x20
 
+// bareProbe is the size of a probe in the KubeSpan: that of a QUIC packet as bare
+// datagram. Where a KubeSpan's MTU is set larger than what its underlay carries,
+// small packets arrive and large ones vanish; such a KubeSpan must not answer.
+const bareProbe = 2 + 1200
+
 // span is the KubeSpan of this host. The zero value: there is none.
 type span struct {
 	state atomic.Pointer[kubespan.State]

@@ -3,7 +3,7 @@
 // section 6), so a probe is authenticated, fresh, and carries back a token
 // that only its receiver could have read.
 //
-// Wire layout, 69 bytes always:
+// Wire layout, 69 bytes:
 //
 //	 0  1  type, 8
 //	 1  8  sender: SHA-256("serialspan probe sender v1" ‖ 0x00 ‖ sender's WireGuard key)[0:8]
@@ -19,6 +19,9 @@
 //	26  2  its port
 //	28  8  the sender's wall clock in an answer, nanoseconds since 1970 in
 //	       two's complement; zero in a request. It is shown to people as skew.
+//
+// A sealed probe may be followed by bytes without a meaning, to try how large a
+// datagram gets through (Pad).
 //
 // The key of one direction is HKDF-SHA256(X25519 of both WireGuard keys, salt =
 // sender's ‖ receiver's public key, info "serialspan probe key v1"). WireGuard
@@ -45,7 +48,7 @@ import (
 const (
 	// Type is the first byte of a probe.
 	Type = 8
-	// Len is the length of every probe datagram, bytes.
+	// Len is the length of every probe datagram without padding, bytes.
 	Len = headerLen + bodyLen + chacha20poly1305.Overhead
 
 	headerLen = 1 + 8 + 8
@@ -131,6 +134,12 @@ func directionKey(secret [32]byte, from, to identity.WireGuardKey) (cipher.AEAD,
 		return nil, fmt.Errorf("derive probe key: %w", err)
 	}
 	return chacha20poly1305.New(key)
+}
+
+// Pad returns a sealed probe as a datagram of size bytes, for a receiver who cuts
+// it to Len.
+func Pad(datagram []byte, size int) []byte {
+	return append(datagram, make([]byte, max(0, size-len(datagram)))...)
 }
 
 // Peer returns how the peer names itself on the wire.

@@ -77,7 +77,11 @@ func Device(name, path string) Settings {
 // replaces those. When the test ends, the agent gets SIGTERM.
 func StartAgent(tb testing.TB, host *Host, name, secretFile string, more Settings) *Agent {
 	tb.Helper()
-	return StartAgentBy(tb, Program(tb), host, name, secretFile, more)
+	program := Program(tb)
+	if host != nil && host.program != "" {
+		program = host.program
+	}
+	return StartAgentBy(tb, program, host, name, secretFile, more)
 }
 
 // StartAgentBy is StartAgent with another program than bin/serialspan, such as
@@ -174,7 +178,11 @@ func (a *Agent) Start() {
 	if err != nil {
 		a.tb.Fatal(err)
 	}
-	cmd := command(context.Background(), a.host, a.program, "agent", "--config", a.config())
+	program, args := a.program, []string{"agent", "--config", a.config()}
+	if a.host != nil && a.host.program != "" {
+		program, args = a.host.inKubeSpan(program, args)
+	}
+	cmd := command(context.Background(), a.host, program, args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), "SERIALSPAN_CONFIG=")
 	if err := cmd.Start(); err != nil {

@@ -39,6 +39,11 @@ type Host struct {
 
 	tb        testing.TB
 	namespace string
+
+	// Set by AddKubeSpan, for agents.
+	program      string // instead of bin/serialspan
+	wireguard    string // the folder that is /run/wireguard
+	unprivileged bool
 }
 
 // NewNetwork makes a router and a host for each name, all of which can reach

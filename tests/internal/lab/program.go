@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,31 @@ var build = sync.OnceValues(func() ([]byte, error) {
 	}
 	return exec.Command("make", "--no-print-directory", "-C", root, "build").CombinedOutput()
 })
+
+var buildForTUN = sync.OnceValues(func() (path string, err error) {
+	root, err := findRoot()
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(root, "bin", "serialspan-tun")
+	cmd := exec.Command("go", "build", "-o", path, "-ldflags", "-X github.com/serialspan/serialspan/mesh/kubespan.wireGuardKind=tun", "./cmd/serialspan")
+	cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build %s: %w: %s", path, err, out)
+	}
+	return path, nil
+})
+
+// tunProgram returns the path of a program that takes a TUN named kubespan for
+// a WireGuard link.
+func tunProgram(tb testing.TB) string {
+	tb.Helper()
+	path, err := buildForTUN()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
 
 // Program returns the path of bin/serialspan, built by `make build` once in
 // each test process, so that a test never runs yesterday's program.
