@@ -101,9 +101,14 @@ func TestKernelLinks(t *testing.T) {
 	n.ip("-6 rule add pref 32500 fwmark 0x40/0x60 lookup 180 protocol static")
 	n.ip("-6 addr add " + ourULA + "/64 dev kubespan nodad")
 	s := await(t, r, "address", func(s State) bool { return s.Present })
-	if s.Address.String() != ourULA || s.Prefix.String() != "fd7f:175a:b97c:5602::/64" || s.MTU != 1420 || s.Link == 0 || !s.Rule {
+	if s.Address.String() != ourULA || s.Prefix.String() != "fd7f:175a:b97c:5602::/64" || s.MTU != 1420 || s.Link == 0 || !s.Rule || s.Forced {
 		t.Errorf("%+v", s)
 	}
+	// Forced is looked at along with the rest.
+	n.ip("-4 rule add pref 32500 fwmark 0x40/0x60 lookup 180 protocol static")
+	n.ip("-4 route add default dev kubespan table 180 metric 1")
+	n.ip("link set kubespan mtu 1400")
+	await(t, r, "forced", func(s State) bool { return s.Forced })
 	if s.Privileged || len(s.Peers) != 0 || s.Why == "" {
 		t.Errorf("peers of a veth: %+v", s)
 	}
@@ -334,6 +339,29 @@ func TestLeaksAreSeen(t *testing.T) {
 		}
 		if leaks(text, newKeys(t).private) {
 			t.Errorf("%s: a key found that is not there", how)
+		}
+	}
+}
+
+// TestTunnel: packets that bypass the KubeSpan may run into another tunnel.
+func TestTunnel(t *testing.T) {
+	n := newNamespace(t)
+	n.ip("tuntap add dev vpn mode tun")
+	n.ip("link add lan type veth peer name far")
+	for _, args := range []string{"link set far up", "link set lan up", "address add 192.0.2.1/24 dev lan", "link set vpn up", "route add 198.51.100.0/24 dev vpn",
+		"rule add pref 100 fwmark 0x20 to 203.0.113.0/24 lookup 7", "route add default dev vpn table 7"} {
+		n.ip(args)
+	}
+	for to, want := range map[string]string{"192.0.2.7": "", "198.51.100.7": "vpn", "203.0.113.7": "vpn", "10.0.0.1": "", "2001:db8::1": ""} {
+		var name string
+		err := n.do(func() (err error) {
+			var r rtnetlink
+			defer r.close()
+			name, err = r.tunnel(netip.MustParseAddr(to))
+			return err
+		})
+		if name != want || err != nil {
+			t.Errorf("%s by %q, %v; want %q", to, name, err, want)
 		}
 	}
 }

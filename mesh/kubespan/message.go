@@ -15,11 +15,11 @@ var errMessage = errors.New("malformed rtnetlink message")
 // message is one rtnetlink message as far as it concerns us; kind says which of
 // the fields below it holds.
 type message struct {
-	kind uint16 // RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWRULE, NLMSG_DONE, NLMSG_ERROR
+	kind uint16 // RTM_NEWLINK, RTM_DELLINK, RTM_NEWADDR, RTM_DELADDR, RTM_NEWRULE, RTM_NEWROUTE, NLMSG_DONE, NLMSG_ERROR
 	seq  uint32
 
 	link   link          // RTM_*LINK
-	index  int           // RTM_*ADDR: the link
+	index  int           // RTM_*ADDR, RTM_NEWROUTE: the link
 	addr   netip.Prefix  // RTM_*ADDR: our address, with its prefix length
 	talos  bool          // RTM_NEWRULE: it is KubeSpan's
 	status syscall.Errno // NLMSG_ERROR, NLMSG_DONE; 0: none
@@ -77,6 +77,8 @@ func (m *message) parseBody(b []byte) (known bool, err error) {
 		return true, m.parseAddr(b)
 	case unix.RTM_NEWRULE:
 		return true, m.parseRule(b)
+	case unix.RTM_NEWROUTE:
+		return true, m.parseRoute(b)
 	case unix.NLMSG_ERROR:
 		if len(b) < 4 {
 			return false, errMessage
@@ -181,9 +183,23 @@ func (m *message) parseRule(b []byte) error {
 	return err
 }
 
+// parseRoute reads struct rtmsg, of which nothing concerns us, and its RTA_OIF.
+func (m *message) parseRoute(b []byte) error {
+	if len(b) < unix.SizeofRtMsg {
+		return errMessage
+	}
+	return eachAttribute(b[unix.SizeofRtMsg:], func(kind uint16, v []byte) error {
+		if kind == unix.RTA_OIF && len(v) == 4 {
+			m.index = int(int32(binary.NativeEndian.Uint32(v)))
+		}
+		return nil
+	})
+}
+
 // What Talos's routing rule looks like (siderolabs/talos
 // pkg/machinery/constants/constants.go).
 const (
+	bypassMark = 0x20 // of the bits in forceMask
 	forceMark  = 0x40
 	forceMask  = 0x60
 	forceTable = 180

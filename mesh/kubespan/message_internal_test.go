@@ -68,7 +68,7 @@ func TestParse(t *testing.T) {
 		"hardware":        {linkMessage(unix.RTM_DELLINK, link{index: 2, name: "eth0", oper: 6}), []message{{kind: unix.RTM_DELLINK, seq: 7, link: link{index: 2, name: "eth0", oper: 6}}}},
 		"address":         {address("", "fd00::1"), []message{{kind: unix.RTM_NEWADDR, seq: 7, index: 9, addr: netip.MustParsePrefix("fd00::1/64")}}},
 		"point to point":  {address("fd00::1", "fd00::2"), []message{{kind: unix.RTM_NEWADDR, seq: 7, index: 9, addr: netip.MustParsePrefix("fd00::1/64")}}},
-		"another kind":    {request(unix.RTM_NEWROUTE, 0, 7, make([]byte, 12)), nil},
+		"another kind":    {request(unix.RTM_NEWNEIGH, 0, 7, make([]byte, 12)), nil},
 		"acknowledgement": {request(unix.NLMSG_ERROR, 0, 7, status(0)), []message{{kind: unix.NLMSG_ERROR, seq: 7}}},
 		"refusal":         {request(unix.NLMSG_ERROR, 0, 7, status(-int32(unix.ENODEV))), []message{{kind: unix.NLMSG_ERROR, seq: 7, status: unix.ENODEV}}},
 		"torn end":        {request(unix.NLMSG_DONE, flags, 7, status(0)), []message{{kind: unix.NLMSG_DONE, seq: 7, torn: true}}},

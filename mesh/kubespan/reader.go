@@ -44,11 +44,16 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// anywhere is an address in no network (RFC 5737).
+var anywhere = netip.AddrFrom4([4]byte{192, 0, 2, 1})
+
 // source is where a Reader reads from: the kernel, or a test.
 type source interface {
 	link(name string) (link, bool, error)
 	addresses(index int) ([]netip.Prefix, error)
 	rule() (bool, error)
+	route(to netip.Addr, mark uint32) (index int, err error)
+	tunnel(to netip.Addr) (name string, err error)
 	peers(name string) ([]sample, error)
 
 	// watch sends to changed, which never blocks it, when the link of this name
@@ -145,6 +150,9 @@ func (r *Reader) look(now time.Duration) State {
 	if s.Rule, err = r.source.rule(); err != nil {
 		r.cfg.Logger.Debug("routing rules not read", "err", err)
 	}
+	if index, err := r.source.route(anywhere, forceMark); err == nil {
+		s.Forced = index == l.index
+	}
 	samples, err := r.source.peers(r.cfg.LinkName)
 	if err != nil {
 		s.Why = whyNoPeers(r.cfg.LinkName, err)
@@ -155,7 +163,11 @@ func (r *Reader) look(now time.Duration) State {
 	}
 	s.Privileged = true
 	for i, alive := range r.judge.look(now, samples) {
-		s.Peers = append(s.Peers, peerOf(samples[i], alive, s.Prefix))
+		p := peerOf(samples[i], alive, s.Prefix)
+		if p.Endpoint.IsValid() {
+			p.Tunnel, _ = r.source.tunnel(p.Endpoint.Addr()) // what cannot be asked is not known
+		}
+		s.Peers = append(s.Peers, p)
 	}
 	slices.SortFunc(s.Peers, func(a, b Peer) int {
 		return cmp.Or(a.Address.Compare(b.Address), slices.Compare(a.PublicKey[:], b.PublicKey[:]))

@@ -73,6 +73,8 @@ func (f *fake) peers(string) ([]sample, error) {
 
 func (f *fake) watch(_ string, changed chan<- struct{}) error { f.changed = changed; return nil }
 func (f *fake) rule() (bool, error)                           { return true, nil }
+func (f *fake) route(netip.Addr, uint32) (int, error)         { return f.l.index, nil }
+func (f *fake) tunnel(netip.Addr) (string, error)             { return "", nil }
 func (f *fake) follow(int)                                    {}
 func (f *fake) close()                                        {}
 

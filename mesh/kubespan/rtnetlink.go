@@ -108,6 +108,54 @@ func (n *rtnetlink) rule() (bool, error) {
 	return found, nil
 }
 
+// route returns the index of the link that packets with this mark leave by for
+// an address; 0 if they leave nowhere.
+func (n *rtnetlink) route(to netip.Addr, mark uint32) (index int, err error) {
+	header := make([]byte, unix.SizeofRtMsg)
+	header[0], header[1] = unix.AF_INET, byte(to.BitLen())
+	if to.Is6() {
+		header[0] = unix.AF_INET6
+	}
+	var text [4]byte
+	binary.NativeEndian.PutUint32(text[:], mark)
+	err = n.ask(unix.RTM_GETROUTE, 0, func(m message) {
+		if m.kind == unix.RTM_NEWROUTE {
+			index = m.index
+		}
+	}, header, attribute(unix.RTA_DST, to.AsSlice()), attribute(unix.RTA_MARK, text[:]))
+	var refused syscall.Errno
+	if errors.As(err, &refused) {
+		return 0, nil // ENETUNREACH and its like
+	}
+	return index, err
+}
+
+// tunnelKinds are the kinds of link that carry packets inside others.
+var tunnelKinds = map[string]bool{
+	"wireguard": true, "tun": true, "ipip": true, "sit": true, "gre": true, "ip6gre": true, "ip6tnl": true, "vti": true, "vti6": true, "xfrm": true,
+}
+
+// tunnel returns the name of the tunnel that packets which bypass the KubeSpan
+// leave by for an address; empty: they leave by none.
+func (n *rtnetlink) tunnel(to netip.Addr) (string, error) {
+	index, err := n.route(to, bypassMark)
+	if err != nil || index == 0 {
+		return "", err
+	}
+	header := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(header[4:], uint32(index))
+	var l link
+	err = n.ask(unix.RTM_GETLINK, 0, func(m message) {
+		if m.kind == unix.RTM_NEWLINK {
+			l = m.link
+		}
+	}, header)
+	if err != nil || !tunnelKinds[l.kind] {
+		return "", err
+	}
+	return l.name, nil
+}
+
 // errTorn: the table changed during the dump.
 var errTorn = errors.New("table changes too fast")
 

@@ -22,6 +22,10 @@ type State struct {
 	// link by it. For diagnosis.
 	Rule bool
 
+	// Forced reports whether that rule does lead into the link: table 180 has its
+	// route. For diagnosis.
+	Forced bool
+
 	Privileged bool   // the peers could be read
 	Peers      []Peer // sorted by Address, then PublicKey
 
@@ -36,9 +40,12 @@ type Peer struct {
 	Address       netip.Addr            // its address in the KubeSpan; zero: none seen
 	Endpoint      netip.AddrPort        // where WireGuard sends to now; zero: none known
 	NodeAddresses []netip.Prefix        // its other allowed IPs, sorted: node addresses, perhaps pod networks
-	Alive         Liveness
-	RxBytes       uint64 // since the peer was configured
-	TxBytes       uint64
+	// Tunnel is the link by which its endpoint is reached if that is a tunnel, the
+	// KubeSpan itself perhaps: that does not work, or is a tunnel in a tunnel.
+	Tunnel  string
+	Alive   Liveness
+	RxBytes uint64 // since the peer was configured
+	TxBytes uint64
 }
 
 // Liveness says whether a peer is heard.
@@ -84,9 +91,9 @@ func (s State) InForcedSet(addr netip.Addr) bool {
 // sameBut reports whether two states differ in nothing but counters.
 func (s State) sameBut(o State) bool {
 	return s.Present == o.Present && s.Address == o.Address && s.Prefix == o.Prefix && s.Link == o.Link &&
-		s.MTU == o.MTU && s.Rule == o.Rule && s.Privileged == o.Privileged && s.Why == o.Why &&
+		s.MTU == o.MTU && s.Rule == o.Rule && s.Forced == o.Forced && s.Privileged == o.Privileged && s.Why == o.Why &&
 		slices.EqualFunc(s.Peers, o.Peers, func(a, b Peer) bool {
-			return a.PublicKey == b.PublicKey && a.Address == b.Address && a.Endpoint == b.Endpoint &&
+			return a.PublicKey == b.PublicKey && a.Address == b.Address && a.Endpoint == b.Endpoint && a.Tunnel == b.Tunnel &&
 				a.Alive == b.Alive && slices.Equal(a.NodeAddresses, b.NodeAddresses)
 		})
 }
