@@ -43,6 +43,7 @@ type Member struct {
 	Epoch     uint64
 	Address   netip.Addr // mesh address
 	Endpoints []netip.AddrPort
+	KubeSpan  netip.Addr // its address in a KubeSpan, ours or another; zero: none
 
 	Path      string        // "kubespan", "direct", "via NAME", "self", or empty: none now
 	Endpoint  string        // where datagrams go, for people; empty: nowhere
@@ -67,7 +68,7 @@ func (m *Mesh) Members() []Member {
 			record, id := signed.Record(), signed.ID()
 			member := Member{
 				ID: id, Self: id == m.self, Name: record.Name, State: states[id], Version: record.Version,
-				Epoch: record.Epoch, Address: m.Address(id), Endpoints: record.Endpoints, Heard: -1,
+				Epoch: record.Epoch, Address: m.Address(id), Endpoints: record.Endpoints, KubeSpan: record.KubeSpan, Heard: -1,
 			}
 			if member.Self {
 				member.State, member.Path, member.Heard = Alive, "self", 0
@@ -144,12 +145,16 @@ type Status struct {
 	// Twin: another machine runs with this node's identity.
 	Twin bool
 
+	KubeSpan KubeSpanStatus
+
 	// Datagrams that were not carried, since the start.
 	Strangers      uint64 // opened with none of our keys, or of no known kind
 	ControlDropped uint64 // came faster than they could be looked at
 	PlaneDropped   uint64 // readers were too slow
 	NoRoute        uint64 // for members without a path
 	SendErrors     uint64 // refused by the socket
+	BareRefused    uint64 // KubeSpan's datagrams by another interface, or to another address
+	BareUnknown    uint64 // KubeSpan's datagrams from where no member is known to be
 
 	// Messages of others that we were asked to pass on.
 	RelayPassed  uint64
@@ -184,6 +189,8 @@ func (m *Mesh) Status() Status {
 		PlaneDropped:   slow + unknown,
 		NoRoute:        tunnel.NoRoute.Load(),
 		SendErrors:     tunnel.SendErrors.Load(),
+		BareRefused:    tunnel.BareRefused.Load(),
+		BareUnknown:    tunnel.BareUnknown.Load(),
 		RelayPassed:    m.relay.passed.Load(),
 		RelayLimited:   m.relay.limited.Load(),
 		RelayRefused:   m.relay.refused.Load(),
@@ -194,6 +201,7 @@ func (m *Mesh) Status() Status {
 	for _, source := range joins.Sources {
 		s.JunkSources = append(s.JunkSources, JunkSource{source.Source, source.Junk})
 	}
+	s.KubeSpan = m.kubeSpanStatus()
 	m.do(func() { s.Name, s.Epoch, s.Sequence, s.Twin = m.record.Name, m.record.Epoch, m.record.Sequence, m.twin })
 	return s
 }

@@ -135,6 +135,24 @@ func (m *Mesh) mark(wanted bool) {
 	m.span.markErr = err
 }
 
+// KubeSpanStatus is what is known of this host's KubeSpan.
+type KubeSpanStatus struct {
+	kubespan.State
+	// Marked: our datagrams carry the mark that keeps them out of it; MarkErr is
+	// why they do not though there is one.
+	Marked  bool
+	MarkErr error
+}
+
+func (m *Mesh) kubeSpanStatus() (s KubeSpanStatus) {
+	if m.cfg.KubeSpan == nil {
+		return s
+	}
+	s.State = m.cfg.KubeSpan.State()
+	m.do(func() { s.Marked, s.MarkErr = m.span.marked, m.span.markErr })
+	return s
+}
+
 // setCandidates tells peering the addresses that a member says of itself; mu is
 // held.
 func (m *Mesh) setCandidates(id identity.NodeID, record roster.Record) {

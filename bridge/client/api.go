@@ -38,6 +38,8 @@ type Status struct {
 	Devices     int             `json:"devices"`      // published by this node
 	// Key is the state of the cluster secret here.
 	Key *Key `json:"key,omitempty"`
+	// KubeSpan is nil where the machine has none, or mesh.kubespan is off.
+	KubeSpan *KubeSpan `json:"kubespan,omitempty"`
 	// Counters count since the start, by name in snake case: join_rejected,
 	// junk_datagrams and so on.
 	Counters map[string]uint64 `json:"counters"`
@@ -82,8 +84,10 @@ type Node struct {
 	Name     string          `json:"name"`
 	ID       identity.NodeID `json:"id"`
 	State    NodeState       `json:"state"`
-	Path     string          `json:"path,omitempty"`     // "direct", "via NAME", "self"; "" while there is none
+	Path     string          `json:"path,omitempty"`     // "kubespan", "direct", "via NAME", "self"; "" while there is none
 	Endpoint string          `json:"endpoint,omitempty"` // UDP address in use, IP:PORT
+	Class    string          `json:"class,omitempty"`    // of that address: kubespan, public, private, shared, link-local, loopback
+	KubeSpan netip.Addr      `json:"kubespan,omitzero"`  // its address in a KubeSpan, as it says
 	RTT      float64         `json:"rtt_ms,omitempty"`   // round trip in ms; 0: not measured
 	Skew     *Seconds        `json:"skew_s,omitempty"`   // its wall clock ahead of ours, for people only; nil: not known
 	Version  string          `json:"version,omitempty"`

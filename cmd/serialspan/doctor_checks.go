@@ -277,14 +277,3 @@ func checkClock(p patient) []finding {
 		Do: "set it, or let NTP; replace the battery of the clock if it comes back",
 	}}
 }
-
-func checkKubeSpan(p patient) []finding {
-	taken := slices.ContainsFunc(p.machine.sockets, func(s udpSocket) bool { return s.port == kubeSpanPort })
-	switch {
-	case p.machine.kubeSpan:
-		return []finding{{What: "KubeSpan", Evidence: "there is an interface \"kubespan\"; UDP port 51820 is its own", Do: "keep SerialSpan on another port (51821), and let that through the firewall too", Hint: true}}
-	case taken:
-		return []finding{{What: "UDP port 51820", Evidence: "another program has it, a WireGuard tunnel as a rule", Do: "nothing; SerialSpan never uses it", Hint: true}}
-	}
-	return nil
-}

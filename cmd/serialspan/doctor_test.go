@@ -32,7 +32,7 @@ func TestDiagnose(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		sick func(*patient)
-		want []string // "what | part of the evidence | part of what to do"; hints begin with ?
+		want []string // see wantFindings
 	}{
 		{"nothing", func(*patient) {}, nil},
 		{"configuration", func(p *patient) { p.configErr = errors.New("a.yaml:1: x: wrong\na.yaml:2: y: wrong") }, []string{
@@ -94,24 +94,30 @@ func TestDiagnose(t *testing.T) {
 		{"gaps", func(p *patient) {
 			p.sessions = []client.Session{{Device: "garage-zwave", Peer: "garage", Gaps: 2, Lost: 1500}}
 		}, []string{"?session of garage-zwave | 2 gaps, at most 1.5 kB lost, with garage | log"}},
-		{"KubeSpan", func(p *patient) { p.machine.kubeSpan = true }, []string{"?KubeSpan | \"kubespan\" | 51821"}},
+		{"KubeSpan", func(p *patient) { p.machine.kubeSpan = true }, []string{"?KubeSpan | makes no use of it | 51821"}},
 		{"its port", func(p *patient) { p.machine.sockets = append(p.machine.sockets, udpSocket{port: 51820}) }, []string{"?UDP port 51820 | WireGuard | never uses"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := healthy()
 			test.sick(&p)
-			have := diagnose(p)
-			if len(have) != len(test.want) {
-				t.Fatalf("have %+v, want %q", have, test.want)
-			}
-			for i, want := range test.want {
-				want, hint := strings.CutPrefix(want, "?")
-				part := strings.Split(want, " | ")
-				if have[i].What != part[0] || !strings.Contains(have[i].Evidence, part[1]) || !strings.Contains(have[i].Do, part[2]) || have[i].Hint != hint {
-					t.Errorf("have %+v, want %q", have[i], test.want[i])
-				}
-			}
+			wantFindings(t, diagnose(p), test.want)
 		})
+	}
+}
+
+// wantFindings compares findings with "what | part of the evidence | part of
+// what to do"; hints begin with ?.
+func wantFindings(t *testing.T, have []finding, want []string) {
+	t.Helper()
+	if len(have) != len(want) {
+		t.Fatalf("have %+v, want %q", have, want)
+	}
+	for i, text := range want {
+		text, hint := strings.CutPrefix(text, "?")
+		part := strings.Split(text, " | ")
+		if have[i].What != part[0] || !strings.Contains(have[i].Evidence, part[1]) || !strings.Contains(have[i].Do, part[2]) || have[i].Hint != hint {
+			t.Errorf("have %+v, want %q", have[i], want[i])
+		}
 	}
 }
 

@@ -31,6 +31,9 @@ func printStatus(p *page, s client.StatusAnswer) {
 		p.line("key", "%s", keyText(*s.Key))
 	}
 	p.line("listen", "%s", dash(s.Listen))
+	if k := s.KubeSpan; k != nil {
+		printKubeSpan(p, k)
+	}
 	p.line("members", "%d alive", s.Members)
 	p.line("devices", "%d published here", s.Devices)
 	p.line("up", "%s, start %d", since(time.Duration(s.Uptime)), s.Epoch)

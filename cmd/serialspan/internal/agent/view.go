@@ -37,10 +37,13 @@ func (a *Agent) Status() client.Status {
 			"datagrams_dropped":  s.PlaneDropped,
 			"datagrams_no_route": s.NoRoute,
 			"send_errors":        s.SendErrors,
+			"kubespan_refused":   s.BareRefused,
+			"kubespan_unknown":   s.BareUnknown,
 			"relay_passed":       s.RelayPassed,
 			"relay_limited":      s.RelayLimited,
 			"relay_refused":      s.RelayRefused,
 		},
+		KubeSpan: a.kubeSpan(s.KubeSpan),
 		Problems: a.problems(s),
 	}
 }
@@ -54,7 +57,7 @@ func (a *Agent) Nodes() []client.Node {
 	for _, m := range a.mesh.Members() {
 		n := client.Node{
 			Name: m.Name, ID: m.ID, State: states[m.State], Path: m.Path, Endpoint: m.Endpoint,
-			RTT: milliseconds(m.RoundTrip), Version: m.Version, Self: m.Self,
+			RTT: milliseconds(m.RoundTrip), Version: m.Version, Self: m.Self, Class: classOf(m.Endpoint), KubeSpan: m.KubeSpan,
 		}
 		if m.SkewKnown {
 			n.Skew = new(client.Seconds(m.Skew))
