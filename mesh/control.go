@@ -234,7 +234,7 @@ func (m *Mesh) changePath(e peering.Effect) {
 	m.log.Debug("path changed", "node", e.Peer.Short(), "path", e.Route.String(), "down", e.Down)
 	m.tunnel.SetRoute(e.Peer, e.Route)
 	m.relaysChanged = true
-	if e.Down > renewAfter {
+	if e.Kind == peering.PathUp && e.Down > renewAfter {
 		m.later(func() { m.quic.RenewOlder(e.Peer, e.Down) })
 		m.backAfter(e.Peer, e.Down)
 	}

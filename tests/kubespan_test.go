@@ -29,6 +29,7 @@ func newSpanned(t *testing.T, prepare func(*spanned), more map[string]lab.Settin
 	t.Helper()
 	s := &spanned{net: lab.NewNetwork(t, "edge", "consumer", "plain"), device: lab.NewTTY(t), secret: lab.NewSecret(t), before: map[string]string{}}
 	s.span = s.net.AddKubeSpan(t, s.net.Host("edge"), s.net.Host("consumer"))
+	s.net.SetMTU(t, "consumer", 1420)
 	if prepare != nil {
 		prepare(s)
 	}
@@ -117,6 +118,87 @@ func TestKubeSpan(t *testing.T) {
 	exchange(t, stream, 500*time.Millisecond, 0, nil)
 	t.Logf("without data, no byte lost: peers dead %v, device removed %v", silent, removed)
 	if max(silent, removed) > time.Second {
+		t.Errorf("more than 1 s without data")
+	}
+	k := statusOf(t, s.consumer)
+	if !k.Present || k.Rights != "NET_ADMIN" || k.Bypass != "mark" || !k.Rule || !k.Forced || len(k.Peers) != 1 || k.Peers[0].Node != "edge" || k.Peers[0].Class != "private" {
+		t.Errorf("status: %+v", k)
+	}
+}
+
+func statusOf(t *testing.T, a *lab.Agent) client.KubeSpan {
+	t.Helper()
+	status, err := a.Client().Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status.KubeSpan == nil {
+		return client.KubeSpan{}
+	}
+	return *status.KubeSpan
+}
+
+// TestKubeSpanWithoutRights: agents that may do nothing special use the KubeSpan
+// just the same. When its peers die, Talos forces the tunnel into it, too; a
+// member outside passes messages on.
+func TestKubeSpanWithoutRights(t *testing.T) {
+	join := lab.Settings{}
+	s := newSpanned(t, func(s *spanned) {
+		s.span.WithoutNetAdmin(0)
+		s.span.WithoutNetAdmin(1)
+		join["cluster"] = lab.Settings{"join": []string{s.net.Host("plain").Addr.String()}}
+		lab.StartAgent(t, s.net.Host("plain"), "plain", s.secret, nil)
+	}, map[string]lab.Settings{"edge": join, "consumer": join})
+	stream := s.open(t)
+	waitPath(t, s.consumer, "edge", "kubespan", 10*time.Second)
+	waitPath(t, s.edge, "consumer", "kubespan", 10*time.Second)
+	if k := statusOf(t, s.consumer); !k.Present || k.Rights != "address only" || k.Bypass != "relay" || k.Peers != nil {
+		t.Errorf("status: %+v", k)
+	}
+	var heal func()
+	silent := exchange(t, stream, 4*time.Second, time.Second, func() { heal = s.span.Silence() })
+	waitPath(t, s.consumer, "edge", "via plain", time.Second)
+	t.Logf("without data until the relay took over, no byte lost: %v", silent)
+	if silent > time.Second {
+		t.Errorf("more than 1 s without data")
+	}
+	heal()
+	waitPath(t, s.consumer, "edge", "kubespan", 30*time.Second)
+	exchange(t, stream, 500*time.Millisecond, 0, nil)
+}
+
+// TestKubeSpanAddress: the address in the KubeSpan vanishes, changes and comes
+// back while the agents run.
+func TestKubeSpanAddress(t *testing.T) {
+	s := newSpanned(t, nil, nil)
+	stream := s.open(t)
+	waitPath(t, s.consumer, "edge", "kubespan", 10*time.Second)
+	host, address, other := s.net.Host("consumer"), s.span.Devices[1].Address, s.span.Devices[1].Address.Next()
+	waitAddress := func(want string) {
+		t.Helper()
+		lab.WaitFor(t, "the edge to hear of address "+want, 5*time.Second, func() error {
+			if n := nodeOf(t, s.edge, "consumer"); n.KubeSpan.String() != want {
+				return fmt.Errorf("it is %v", n.KubeSpan)
+			}
+			return nil
+		})
+	}
+	waitAddress(address.String())
+	longest := exchange(t, stream, 2*time.Second, 500*time.Millisecond, func() { host.IP(fmt.Sprintf("-6 address del %s/64 dev kubespan", address)) })
+	waitAddress("invalid IP")
+	waitPath(t, s.consumer, "edge", "direct", time.Second)
+	waitPath(t, s.edge, "consumer", "direct", time.Second)
+	host.IP(fmt.Sprintf("-6 address add %s/64 dev kubespan nodad", other))
+	waitAddress(other.String())
+	exchange(t, stream, time.Second, 0, nil)
+	host.IP(fmt.Sprintf("-6 address del %s/64 dev kubespan", other))
+	host.IP(fmt.Sprintf("-6 address add %s/64 dev kubespan nodad", address))
+	waitAddress(address.String())
+	waitPath(t, s.consumer, "edge", "kubespan", 30*time.Second)
+	waitPath(t, s.edge, "consumer", "kubespan", 30*time.Second)
+	exchange(t, stream, time.Second, 0, nil)
+	t.Logf("address taken away: %v without data, no byte lost", longest)
+	if longest > time.Second {
 		t.Errorf("more than 1 s without data")
 	}
 }

@@ -21,8 +21,7 @@ const (
 	Initiate
 	// PathUp: use Route from now on; the member was without a path for Down.
 	PathUp
-	// PathMoved: use Route from now on, there was another path until now; if
-	// that was dead, it was for Down.
+	// PathMoved: use Route from now on, there was another path until now.
 	PathMoved
 	// PathDown: there is no path any more.
 	PathDown
@@ -36,7 +35,7 @@ type Effect struct {
 	Token uint64
 	// Ask is set on a request whose receiver should initiate a handshake.
 	Ask bool
-	// Down, with PathUp and PathMoved, is how long the member was without a
-	// path that works; zero for its first one.
+	// Down, with PathUp, is how long the member was without a path; zero for
+	// its first one.
 	Down time.Duration
 }

@@ -240,6 +240,11 @@ func (m *Machine) Request(now time.Duration, id identity.NodeID, r Route, token 
 		effects = append(effects, Effect{Kind: Initiate, Peer: id})
 	}
 	p.addCandidate(r, false)
+	if p.doubt == quiet && !p.path.same(r) {
+		// It tries other ways itself, and its data may come by one already: they
+		// must not end this doubt.
+		p.doubt = elsewhere
+	}
 	switch {
 	case p.path.IsZero():
 		// It reaches us here, so this is the best guess at reaching it; and it
@@ -309,14 +314,12 @@ func (m *Machine) Answer(now time.Duration, id identity.NodeID, r Route, token u
 	case r.better(p.path) && p.steady(now, r), p.missed > 1:
 		// One probe of the path has surely gone unanswered, not just slower
 		// than this one.
-		down := time.Duration(0)
 		if p.missed > 1 {
-			down = now - max(p.heard, p.since)
 			p.leave(now)
 		}
 		p.use(now, r)
 		p.measure(now - asked.at)
-		return []Effect{{Kind: PathMoved, Peer: id, Route: r, Down: down}}
+		return []Effect{{Kind: PathMoved, Peer: id, Route: r}}
 	}
 	return nil
 }

@@ -192,7 +192,7 @@ func (k *KubeSpan) Start(i int) {
 func (k *KubeSpan) ip(i int, all []string) {
 	k.tb.Helper()
 	for _, args := range all {
-		ip(k.tb, append([]string{"-n", k.hosts[i].namespace}, strings.Fields(args)...)...)
+		k.hosts[i].IP(args)
 	}
 }
 
@@ -245,6 +245,19 @@ func (k *KubeSpan) WithoutNetAdmin(i int) {
 	k.tb.Helper()
 	NeedTools(k.tb, "setpriv")
 	k.hosts[i].unprivileged = true
+}
+
+// SetMTU changes the MTU of a host's link to the router, on both ends.
+func (n *Network) SetMTU(tb testing.TB, name string, mtu int) {
+	tb.Helper()
+	ip(tb, "-n", n.Host(name).namespace, "link", "set", "eth0", "mtu", fmt.Sprint(mtu))
+	ip(tb, "-n", n.router, "link", "set", "to-"+name, "mtu", fmt.Sprint(mtu))
+}
+
+// IP runs ip(8) on the host.
+func (h *Host) IP(args string) {
+	h.tb.Helper()
+	ip(h.tb, append([]string{"-n", h.namespace}, strings.Fields(args)...)...)
 }
 
 // Settings returns all that the host's kernel is told about its network, as
