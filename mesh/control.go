@@ -234,6 +234,9 @@ func (m *Mesh) changePath(e peering.Effect) {
 	m.log.Debug("path changed", "node", e.Peer.Short(), "path", e.Route.String(), "down", e.Down)
 	m.tunnel.SetRoute(e.Peer, e.Route)
 	m.relaysChanged = true
+	if e.Kind == peering.PathMoved {
+		m.later(func() { m.quic.Nudge(e.Peer, pingProtocol) })
+	}
 	if e.Kind == peering.PathUp && e.Down > renewAfter {
 		m.later(func() { m.quic.RenewOlder(e.Peer, e.Down) })
 		m.backAfter(e.Peer, e.Down)

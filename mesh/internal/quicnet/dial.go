@@ -116,6 +116,40 @@ func (n *Net) open(ctx context.Context, l *link, header []byte) (*Stream, error)
 	return nil, streamError(l.node, err)
 }
 
+// Nudge sends a little on the connection to a member at once, if there is one: a
+// stream of a protocol that ends right away. Use it when datagrams take another
+// path: what was lost on the old one is found out by the acknowledgement, a
+// round trip later (RFC 9002 section 6.1), and not by a probe time-out that has
+// doubled several times by then. It does not block.
+func (n *Net) Nudge(node identity.NodeID, protocol string) {
+	header, err := appendHeader(nil, protocol)
+	if err != nil {
+		return
+	}
+	n.mu.Lock()
+	p, known := n.peers[node]
+	if !known || n.closing {
+		n.mu.Unlock()
+		return
+	}
+	l, ok := p.pair.current()
+	if ok {
+		l.streams++
+	}
+	n.mu.Unlock()
+	if !ok {
+		return
+	}
+	stream, err := l.conn.OpenStream()
+	if err != nil { // it has ended, or has all its streams: then there is traffic
+		n.release(l)
+		return
+	}
+	s := &Stream{stream: stream, link: l, net: n}
+	_, _ = s.stream.Write(header) // buffered: does not block
+	_ = s.Close()
+}
+
 // attempt returns the dial under way or starts one. Called with mu held, n not
 // closing.
 func (n *Net) attempt(p *peer) *attempt {
