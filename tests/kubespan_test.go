@@ -2,9 +2,11 @@ package tests
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,7 +36,12 @@ func newSpanned(t *testing.T, prepare func(*spanned), more map[string]lab.Settin
 		prepare(s)
 	}
 	for _, name := range []string{"edge", "consumer"} {
-		s.before[name] = s.net.Host(name).Settings()
+		lab.WaitFor(t, "the kernel to be done with addresses of "+name, 10*time.Second, func() error {
+			if s.before[name] = s.net.Host(name).Settings(); strings.Contains(s.before[name], "tentative") {
+				return errors.New("one is tentative")
+			}
+			return nil
+		})
 	}
 	edge := lab.Settings{"devices": lab.Device("far-stick", s.device.Path)}
 	for key, value := range more["edge"] {
@@ -46,6 +53,12 @@ func newSpanned(t *testing.T, prepare func(*spanned), more map[string]lab.Settin
 		_, _ = io.Copy(s.device, s.device)
 	}()
 	return s
+}
+
+// onlyIn returns the lines of a that are not in b.
+func onlyIn(a, b string) string {
+	lines := slices.Collect(strings.Lines(a))
+	return strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.Contains(b, l) }), "")
 }
 
 // nodeOf returns what the agent says of a member.
@@ -100,7 +113,7 @@ func TestKubeSpan(t *testing.T) {
 		t.Errorf("endpoint %s", n.Endpoint)
 	}
 	var heal func()
-	silent := exchange(t, stream, 3*time.Second, time.Second, func() { heal = s.span.Silence() })
+	silent := exchange(t, stream, 3*time.Second, time.Second, func() { heal = s.net.SilenceKubeSpan(t) })
 	waitPath(t, s.consumer, "edge", "direct", time.Second)
 	heal()
 	waitPath(t, s.consumer, "edge", "kubespan", 30*time.Second)
@@ -108,7 +121,7 @@ func TestKubeSpan(t *testing.T) {
 	exchange(t, stream, 500*time.Millisecond, 0, nil)
 	for _, name := range []string{"edge", "consumer"} {
 		if now := s.net.Host(name).Settings(); now != s.before[name] {
-			t.Errorf("settings of %s before:\n%s\nand after:\n%s", name, s.before[name], now)
+			t.Errorf("settings of %s before:\n%s\nand after:\n%s", name, onlyIn(s.before[name], now), onlyIn(now, s.before[name]))
 		}
 	}
 	removed := exchange(t, stream, 3*time.Second, time.Second, func() { s.span.Remove(1) })
@@ -156,7 +169,7 @@ func TestKubeSpanWithoutRights(t *testing.T) {
 		t.Errorf("status: %+v", k)
 	}
 	var heal func()
-	silent := exchange(t, stream, 4*time.Second, time.Second, func() { heal = s.span.Silence() })
+	silent := exchange(t, stream, 4*time.Second, time.Second, func() { heal = s.net.SilenceKubeSpan(t) })
 	waitPath(t, s.consumer, "edge", "via plain", time.Second)
 	t.Logf("without data until the relay took over, no byte lost: %v", silent)
 	if silent > time.Second {

@@ -41,7 +41,7 @@ const (
 	// KubeSpan.
 	upgradeFirst = time.Second
 	upgradeLast  = time.Minute
-	returnLast   = 10 * time.Second
+	returnLast   = 5 * time.Second
 	// A KubeSpan that was left because it had died has to answer so often, a
 	// second apart, before it is used again; twice as often each time it dies
 	// within flapTime of that.

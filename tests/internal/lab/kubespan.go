@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
 	"golang.zx2c4.com/wireguard/device"
@@ -142,12 +144,12 @@ type KubeSpan struct {
 	Devices []KubeSpanDevice // in the order of the hosts
 
 	tb    testing.TB
-	net   *Network
 	hosts []*Host
 	wg    []*device.Device
 }
 
-// AddKubeSpan makes a KubeSpan between hosts.
+// AddKubeSpan makes a KubeSpan between hosts, and returns when they hear each
+// other.
 func (n *Network) AddKubeSpan(tb testing.TB, hosts ...*Host) *KubeSpan {
 	tb.Helper()
 	NeedTools(tb, "nft")
@@ -155,7 +157,7 @@ func (n *Network) AddKubeSpan(tb testing.TB, hosts ...*Host) *KubeSpan {
 	for _, h := range hosts {
 		nodes = append(nodes, h.Addr)
 	}
-	k := &KubeSpan{Devices: NewKubeSpan(tb, nodes...), tb: tb, net: n, hosts: hosts, wg: make([]*device.Device, len(hosts))}
+	k := &KubeSpan{Devices: NewKubeSpan(tb, nodes...), tb: tb, hosts: hosts, wg: make([]*device.Device, len(hosts))}
 	program := tunProgram(tb)
 	for i, h := range hosts {
 		h.program, h.wireguard = program, shortDir(tb)
@@ -163,7 +165,23 @@ func (n *Network) AddKubeSpan(tb testing.TB, hosts ...*Host) *KubeSpan {
 		k.Start(i)
 		nft(tb, h.namespace, k.Devices[i].NFT())
 	}
+	for i := range hosts {
+		k.waitPeers(i)
+	}
 	return k
+}
+
+// waitPeers waits until a host has had a handshake with every peer. Where both
+// sides begin one at once that takes WireGuard more than five seconds.
+func (k *KubeSpan) waitPeers(i int) {
+	k.tb.Helper()
+	WaitFor(k.tb, "WireGuard's handshakes of "+k.hosts[i].Name, 30*time.Second, func() error {
+		state, err := k.wg[i].IpcGet()
+		if err == nil && strings.Contains(state, "last_handshake_time_sec=0\n") {
+			err = errors.New("a peer has had none")
+		}
+		return err
+	})
 }
 
 // Start makes the device of a host, given by its index.
@@ -175,7 +193,7 @@ func (k *KubeSpan) Start(i int) {
 		if err != nil {
 			return err
 		}
-		k.wg[i] = device.NewDevice(t, conn.NewDefaultBind(), device.NewLogger(device.LogLevelSilent, ""))
+		k.wg[i] = device.NewDevice(t, hostBind{conn.NewDefaultBind(), h}, device.NewLogger(device.LogLevelSilent, ""))
 		if err := k.wg[i].IpcSet(k.Devices[i].UAPI()); err != nil {
 			return err
 		}
@@ -196,15 +214,32 @@ func (k *KubeSpan) ip(i int, all []string) {
 	}
 }
 
+// hostBind opens the sockets of a device on a host, whichever goroutine asks:
+// wireguard-go does it on one of its own when the link goes up.
+type hostBind struct {
+	conn.Bind
+	host *Host
+}
+
+// Open implements conn.Bind.
+func (b hostBind) Open(port uint16) (receive []conn.ReceiveFunc, actual uint16, err error) {
+	failed := b.host.Do(func() error {
+		receive, actual, err = b.Bind.Open(port)
+		return nil
+	})
+	return receive, actual, errors.Join(failed, err)
+}
+
 // Remove takes the device of a host away.
 func (k *KubeSpan) Remove(i int) { k.wg[i].Close() }
 
-// Silence loses every WireGuard datagram on the network: devices, addresses,
-// routes and rules stay, and all peers are dead. The function returned ends it.
-func (k *KubeSpan) Silence() (end func()) {
-	k.tb.Helper()
-	nft(k.tb, k.net.router, "\ntable inet silence {\n\tchain through {\n\t\ttype filter hook forward priority filter\n\t\tudp dport 51820 drop\n\t}\n}\n")
-	return func() { nft(k.tb, k.net.router, "delete table inet silence\n") }
+// SilenceKubeSpan loses every WireGuard datagram on the network: devices,
+// addresses, routes and rules stay, and all peers are dead. The function returned
+// ends it.
+func (n *Network) SilenceKubeSpan(tb testing.TB) (end func()) {
+	tb.Helper()
+	nft(tb, n.router, "\ntable inet silence {\n\tchain through {\n\t\ttype filter hook forward priority filter\n\t\tudp dport 51820 drop\n\t}\n}\n")
+	return func() { nft(tb, n.router, "delete table inet silence\n") }
 }
 
 // serveUAPI lets wgctrl read the device, as wireguard-go's command does.
