@@ -17,6 +17,9 @@ const (
 	// silent. WireGuard's own keepalives are not seen, so the doubt is often
 	// unfounded, and costs one probe.
 	quietIdle = 10 * time.Second
+	// longestGap bounds the gap between the probes of a path in doubt, which is
+	// two round trips where those are long.
+	longestGap = time.Second
 	// deadAfter probes without an answer the path is dead.
 	deadAfter = 3
 	// wantedFor: a search goes on this long after the last Want.
@@ -227,6 +230,9 @@ func (m *Machine) SetInUse(now time.Duration, id identity.NodeID, inUse bool) []
 	if inUse && p.path.IsZero() {
 		p.restart(now)
 		return m.search(now, p)
+	}
+	if inUse {
+		return []Effect{m.request(now, p, p.path)} // its round trip may be an old story
 	}
 	return nil
 }

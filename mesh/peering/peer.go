@@ -121,9 +121,11 @@ func (p *peer) lose(last time.Duration) []Effect {
 	return []Effect{{Kind: PathDown, Peer: p.id}}
 }
 
-// measure smooths the round trip as RFC 6298 does.
+// measure smooths the round trip as RFC 6298 does, but believes a shorter one at
+// once: probes are rare, and the first of a path is often slow, because both
+// sides have just started.
 func (p *peer) measure(sample time.Duration) {
-	if p.roundTrip == 0 {
+	if p.roundTrip == 0 || sample < p.roundTrip {
 		p.roundTrip = sample
 		return
 	}
@@ -253,7 +255,7 @@ func (m *Machine) probePath(now time.Duration, p *peer) []Effect {
 	if now < p.nextProbe {
 		return nil
 	}
-	p.nextProbe = now + max(quietInUse, 2*p.roundTrip)
+	p.nextProbe = now + min(max(quietInUse, 2*p.roundTrip), longestGap)
 	p.missed++
 	effects := []Effect{m.request(now, p, p.path)}
 	if p.missed > 1 {

@@ -192,3 +192,25 @@ func TestSetCandidatesKeepsTheKubeSpan(t *testing.T) {
 		t.Errorf("%d candidates in the KubeSpan, want 1", routes)
 	}
 }
+
+// The first probe of a path is answered late, because everything has just
+// started; that must not slow the look at it down for ever.
+func TestSlowFirstAnswer(t *testing.T) {
+	w := newWorld(home)
+	w.rtt = 2 * time.Second
+	w.answers[ula] = true
+	w.do(w.SetKubeSpan(w.now, peer, []netip.AddrPort{ula}))
+	w.do(w.Want(w.now, peer))
+	w.run(3 * time.Second)
+	w.rtt = 20 * ms
+	w.do(w.SetInUse(w.now, peer, true))
+	w.heardAlways = true
+	w.run(time.Second)
+	if w.path.Remote != ula {
+		t.Fatalf("on %v", w.path)
+	}
+	w.die(time.Second)
+	if w.path.Remote != home {
+		t.Errorf("on %v a second after the KubeSpan died: %v", w.path, w.log)
+	}
+}
