@@ -48,6 +48,15 @@
 // statement that only adds up; whoever honours it parts with the node in steps,
 // so that the reason still reaches it.
 //
+// # KubeSpan
+//
+// On a node of a Talos cluster the others are reached through its KubeSpan, at
+// their addresses there, with bare datagrams: what the plane carries, without a
+// tunnel of ours (package tunnel, TypeBare). Records say where a member is in
+// the KubeSpan; that only makes a candidate. A sealed probe there, as large as
+// data, whose answer shows that it saw us at our own address there, proves it.
+// See span.go.
+//
 // # Concurrency
 //
 // All methods are safe for concurrent use. One mutex, Mesh.mu, guards the

@@ -25,5 +25,9 @@
 // received: for 250 ms with a session in use, else for 10 s after we sent.
 //
 // Tie-breaks: the first candidate to answer becomes the path; a path that is
-// up and not in doubt is never left for another.
+// up and not in doubt is left only for one of a better kind. A route through the
+// KubeSpan that both are in is better than a straight one, and that is better
+// than one through a relay; better ones are tried from time to time. A KubeSpan
+// that has died must answer three times in a row, a second apart, before it is
+// used again, more often if it dies again soon.
 package peering

@@ -201,7 +201,7 @@ func TestSlowFirstAnswer(t *testing.T) {
 	w.answers[ula] = true
 	w.do(w.SetKubeSpan(w.now, peer, []netip.AddrPort{ula}))
 	w.do(w.Want(w.now, peer))
-	w.run(3 * time.Second)
+	w.run(5 * time.Second)
 	w.rtt = 20 * ms
 	w.do(w.SetInUse(w.now, peer, true))
 	w.heardAlways = true
