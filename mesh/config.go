@@ -27,6 +27,8 @@ type Socket interface {
 	ReadFrom(b []byte) (n int, from netip.AddrPort, local netip.Addr, link int, err error)
 	// WriteTo sends a datagram, from local if that is valid and still ours.
 	WriteTo(b []byte, to netip.AddrPort, local netip.Addr) error
+	// WriteFrom sends a datagram from local, or fails.
+	WriteFrom(b []byte, to netip.AddrPort, local netip.Addr) error
 	SetReadDeadline(t time.Time) error
 	// SetMark gives all datagrams sent from now on a firewall mark; 0: none.
 	// Without the right to, its error unwraps to os.ErrPermission.

@@ -51,6 +51,11 @@ func (u *UDP) WriteTo(b []byte, to netip.AddrPort, _ netip.Addr) error {
 	return err
 }
 
+// WriteFrom is WriteTo.
+func (u *UDP) WriteFrom(b []byte, to netip.AddrPort, local netip.Addr) error {
+	return u.WriteTo(b, to, local)
+}
+
 // Keep keeps x reachable until the process ends, so that its finalizer never
 // runs. The runtime runs finalizers outside every bubble, where they may not
 // touch a channel that was made inside one; wireguard-go's do.

@@ -112,7 +112,10 @@ func (t *Tunnel) sendBare(l *link, r *peering.Route, kind byte, head, payload []
 	n := bareHeader + copy(buf[bareHeader:], head)
 	n += copy(buf[n:], payload)
 	l.sent.Store(int64(t.now()))
-	if err := t.cfg.Socket.WriteTo(buf[:n], r.Remote, r.Local); err != nil {
+	// From our address in the KubeSpan or not at all: once that is gone, the
+	// kernel may know another way to such an address, outside.
+	here := t.bare.here.Load()
+	if here == nil || t.cfg.Socket.WriteFrom(buf[:n], r.Remote, here.addr) != nil {
 		t.stats.SendErrors.Add(1) // lost, as on any network
 	}
 	t.bare.pool.Put(buf)

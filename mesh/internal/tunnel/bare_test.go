@@ -81,6 +81,7 @@ func TestBare(t *testing.T) {
 	if err := other.SetPeer(identity.NodeID{1}, key.Public()); err != nil {
 		t.Fatal(err)
 	}
+	other.SetKubeSpan(lo.Index, netip.IPv6Loopback())
 	other.SetRoute(identity.NodeID{1}, peering.Route{Remote: us.at, KubeSpan: true})
 	for _, row := range []struct {
 		name             string

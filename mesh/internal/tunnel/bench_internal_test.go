@@ -22,11 +22,12 @@ type still struct{ datagram []byte }
 
 var remote = netip.MustParseAddrPort("192.0.2.1:51821")
 
-func (s *still) ReadFrom(b []byte) (int, netip.AddrPort, netip.Addr, error) {
-	return copy(b, s.datagram), remote, netip.Addr{}, nil
+func (s *still) ReadFrom(b []byte) (int, netip.AddrPort, netip.Addr, int, error) {
+	return copy(b, s.datagram), remote, netip.Addr{}, 0, nil
 }
-func (s *still) WriteTo([]byte, netip.AddrPort, netip.Addr) error { return nil }
-func (s *still) SetReadDeadline(time.Time) error                  { return nil }
+func (s *still) WriteTo([]byte, netip.AddrPort, netip.Addr) error   { return nil }
+func (s *still) WriteFrom([]byte, netip.AddrPort, netip.Addr) error { return nil }
+func (s *still) SetReadDeadline(time.Time) error                    { return nil }
 
 // parts are an endpoint and a Bind without wireguard-go in between, as it uses
 // them.
@@ -54,7 +55,7 @@ func newParts(tb testing.TB, self, peer byte, size int) *parts {
 	p.t = New(Config{
 		Self: identity.NodeID{self}, Private: private, Socket: &still{message},
 		Deliver: func(identity.NodeID, byte, []byte) { p.got++ },
-		Control: func([]byte, netip.AddrPort, netip.Addr) {},
+		Control: func([]byte, netip.AddrPort, netip.Addr, int) {},
 	})
 	if err := p.t.SetPeer(p.peer, private.Public()); err != nil {
 		tb.Fatal(err)

@@ -33,7 +33,7 @@ func loopback(b *testing.B, n byte) (t *tunnel.Tunnel, key identity.WireGuardKey
 			default:
 			}
 		},
-		Control: func([]byte, netip.AddrPort, netip.Addr) {},
+		Control: func([]byte, netip.AddrPort, netip.Addr, int) {},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -23,6 +23,7 @@ import (
 type Socket interface {
 	ReadFrom(b []byte) (n int, from netip.AddrPort, local netip.Addr, link int, err error)
 	WriteTo(b []byte, to netip.AddrPort, local netip.Addr) error
+	WriteFrom(b []byte, to netip.AddrPort, local netip.Addr) error
 	SetReadDeadline(t time.Time) error
 }
 

@@ -166,6 +166,17 @@ func (s *Socket) WriteTo(b []byte, to netip.AddrPort, local netip.Addr) error {
 	return s.out.send(s.file, b, addr, 0)
 }
 
+// WriteFrom sends one datagram from a local address, or not at all.
+func (s *Socket) WriteFrom(b []byte, to netip.AddrPort, local netip.Addr) error {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	addr, err := s.out.to(to, s.v6, &s.zones)
+	if err != nil {
+		return fmt.Errorf("send to %v: %w", to, err)
+	}
+	return s.out.send(s.file, b, addr, len(s.pin(s.out.oob[:0], local)))
+}
+
 // sourceGone tells that the kernel will not send from this address.
 func sourceGone(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENETUNREACH) || errors.Is(err, unix.EHOSTUNREACH)

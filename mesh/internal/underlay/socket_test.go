@@ -64,6 +64,9 @@ func TestSourceAddressThatHasGone(t *testing.T) {
 	if err := server.WriteTo([]byte("x"), client.LocalAddr(), gone); err != nil {
 		t.Fatalf("write pinned to an address that is not ours: %v; want it sent anyway", err)
 	}
+	if err := server.WriteFrom([]byte("y"), client.LocalAddr(), gone); err == nil {
+		t.Error("sent from an address that is not ours")
+	}
 	if n, _, _, _, err := client.ReadFrom(make([]byte, 10)); n != 1 || err != nil {
 		t.Fatalf("read %d, %v; want the datagram", n, err)
 	}
