@@ -2,9 +2,11 @@ package tunnel_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -123,5 +125,38 @@ func TestBare(t *testing.T) {
 				t.Errorf("counted %d refused, %d unknown; want %d and %d", refused, unknown, row.refused, row.unknown)
 			}
 		})
+	}
+}
+
+// TestBareGolden: a change of these bytes breaks what runs elsewhere.
+func TestBareGolden(t *testing.T) {
+	us := newBareNode(t, 1)
+	other, err := underlay.Listen("[::1]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	key, err := identity.NewWireGuardPrivate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	member := identity.NodeID{2}
+	if err := us.SetPeer(member, key.Public()); err != nil {
+		t.Fatal(err)
+	}
+	us.SetKubeSpan(1, netip.IPv6Loopback())
+	us.SetRoute(member, peering.Route{Remote: other.LocalAddr(), KubeSpan: true})
+	if err := us.Send(member, 2, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	other.SetReadDeadline(time.Now().Add(5 * time.Second))
+	buf := make([]byte, 100)
+	n, from, _, _, err := other.ReadFrom(buf)
+	want, _ := os.ReadFile("testdata/bare.hex")
+	if err != nil || from != us.at || fmt.Sprintf("%x\n", buf[:n]) != string(want) {
+		t.Errorf("%x from %v, %v; want %s", buf[:n], from, err, want)
+	}
+	if err := us.Send(member, 2, make([]byte, tunnel.MaxPayload+1)); !errors.Is(err, tunnel.ErrTooLong) {
+		t.Errorf("too long: %v", err)
 	}
 }
