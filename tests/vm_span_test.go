@@ -2,6 +2,7 @@ package tests
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -64,7 +65,13 @@ func TestKubeSpanOfKernels(t *testing.T) {
 	devices := lab.NewKubeSpan(t, hosts[0].Addr, hosts[1].Addr)
 	edgeVM := talosGuest(t, hosts[0], secret, devices[0], vm.Stick{ID: "stick", Serial: "Z1", Port: "1"})
 	consumerVM := talosGuest(t, hosts[1], secret, devices[1])
-	before := guestSettings(consumerVM)
+	var before string
+	lab.WaitFor(t, "the guest's kernel to be done with addresses", 10*time.Second, func() error {
+		if before = guestSettings(consumerVM); strings.Contains(before, "tentative") {
+			return errors.New("one is tentative")
+		}
+		return nil
+	})
 
 	plain := lab.Settings{"mesh": lab.Settings{"lan": false}}
 	edge := startGuestAgent(t, edgeVM, "edge", lab.Settings{
