@@ -31,7 +31,8 @@ type Socket interface {
 // wireguard-go knows it by.
 type link struct {
 	id    identity.NodeID
-	first bool // we initiate, being the smaller NodeID
+	addr  netip.Addr // mesh address
+	first bool       // we initiate, being the smaller NodeID
 	route atomic.Pointer[peering.Route]
 
 	sent, heard atomic.Int64 // last data, ns since the tunnel's start; 0: none

@@ -67,7 +67,7 @@ func (t *Tunnel) SetPeer(id identity.NodeID, key identity.WireGuardKey) error {
 		if clash := t.table.Load().byIID[[8]byte(id[:8])]; clash != nil {
 			return fmt.Errorf("add peer %s: its mesh address is that of %s", id, clash.id)
 		}
-		l = &link{id: id, first: t.cfg.Self.Compare(id) < 0}
+		l = &link{id: id, addr: t.cfg.Cluster.Address(id), first: t.cfg.Self.Compare(id) < 0}
 		l.init.settle()
 		if s := t.walls[id]; s.key == key {
 			l.wall = s.at // the peer may remember it

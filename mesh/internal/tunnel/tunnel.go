@@ -248,10 +248,11 @@ func (t *Tunnel) packet(to identity.NodeID, kind byte, head, payload []byte) (*p
 	if len(head)+len(payload) > MaxPayload {
 		return nil, ErrTooLong
 	}
-	if t.link(to) == nil {
+	l := t.link(to)
+	if l == nil {
 		return nil, ErrNoPeer
 	}
-	return t.ep.build(t.cfg.Cluster.Address(to), kind, head, payload), nil
+	return t.ep.build(l.addr, kind, head, payload), nil
 }
 
 // Inject hands over a WireGuard message that a member passed on to us. It never
