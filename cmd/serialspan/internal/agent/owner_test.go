@@ -49,6 +49,11 @@ func TestOwnerOfPTY(t *testing.T) {
 	}
 	run()
 	owner := func(link string) int {
+		t.Helper()
+		r.until(link+" is made", func() bool {
+			_, err := os.Stat(filepath.Join(r.dir, link))
+			return err == nil
+		})
 		info, err := os.Stat(filepath.Join(r.dir, link))
 		if err != nil {
 			t.Fatal(err)
