@@ -132,7 +132,7 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil || r.Removal == nil || *r.Removal != removed(t) {
 		t.Errorf("removal: %+v, %v", r, err)
 	}
-	if cbor.Valid(all["hint"]) == nil || cbor.Valid(all["removal"]) == nil {
+	if cbor.Wellformed(all["hint"]) == nil || cbor.Wellformed(all["removal"]) == nil {
 		t.Error("a rumour may be taken for a message in CBOR")
 	}
 }

@@ -72,7 +72,6 @@ type pinnedPort struct {
 	line    line.Settings
 	on      line.ModemLines
 	history []string
-	stuck   bool // it does not do line settings of more than 460800 bit/s
 }
 
 func (p *pinnedPort) note(format string, args ...any) {
