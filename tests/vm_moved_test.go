@@ -73,13 +73,13 @@ func TestStickMoves(t *testing.T) {
 		t.Errorf("data %v after it was plugged in at another node, want %v at most", took, movedTime)
 	}
 	wantLink(t, link, leads)
-	// One gap each way and move. The owner cannot say what the stick would have
-	// sent; of what the application wrote, the count holds also what the driver
-	// had taken when the stick went, and may have sent.
+	// A gap from the stick at each move, and up to two to it: the owner tells
+	// what the driver had taken and may have sent, the consumer counts what the
+	// owner had not taken. What the stick would have sent nobody can say.
 	s := sessionOf(t, consumer.Client(), "stick")
 	t.Logf("%d gaps, %d bytes said to be lost; %d to the stick and %d from it did not arrive", s.Gaps, s.Lost, lostThere, lostBack)
-	if s.Gaps != 2*moves || int(s.Lost) < lostThere || int(s.Lost) > lostThere+moves*inDriver {
-		t.Errorf("the session counts %d gaps and %d bytes; want %d and %d, at most %d more by move", s.Gaps, s.Lost, 2*moves, lostThere, inDriver)
+	if s.Gaps < 2*moves || s.Gaps > 3*moves || int(s.Lost) < lostThere || int(s.Lost) > lostThere+moves*inDriver {
+		t.Errorf("the session counts %d gaps and %d bytes; want %d to %d and %d, at most %d more by move", s.Gaps, s.Lost, 2*moves, 3*moves, lostThere, inDriver)
 	}
 	_, _ = app.Close(), stick.Close()
 	there.done.Wait()

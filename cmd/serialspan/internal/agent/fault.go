@@ -24,7 +24,7 @@ func controlError(err error) error {
 		code client.Code
 		next string
 	}{
-		{registry.ErrNotFound, client.NotFound, "\"serialspan devices\" lists what there is"},
+		{registry.ErrNotFound, client.NotFound, ""}, // its text says what next
 		{registry.ErrAway, client.Away, "\"serialspan devices\" shows its state, \"serialspan nodes\" that of its node"},
 		{registry.ErrAmbiguous, client.Ambiguous, "write NAME@NODE"},
 		{bridge.ErrNoAttachment, client.NotFound, "see `serialspan attachments`"},
