@@ -125,7 +125,9 @@ func TestKubeSpanOfKernels(t *testing.T) {
 	path("kubespan", 60*time.Second)
 	exchange(t, stream, time.Second, 0, nil)
 	t.Logf("without data, no byte lost: peers dead %v, device removed %v", silent, removed)
-	if max(silent, removed) > time.Second {
-		t.Error("more than 1 s without data")
+	// TestKubeSpan holds it to 1 s, in namespaces: emulated machines on a busy
+	// host are three times as slow.
+	if max(silent, removed) > 3*time.Second {
+		t.Error("more than 3 s without data")
 	}
 }
