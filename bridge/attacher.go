@@ -43,6 +43,10 @@ type AttacherConfig struct {
 	// Window is how many bytes each direction of a session keeps. Default
 	// session.DefaultWindow.
 	Window int
+	// Files keeps the terminals of PTY attachments, and what is on its way
+	// through them, over a restart of this process. Default: nothing does, and
+	// applications are hung up when Run ends.
+	Files FileStore
 	// Logger. Default: discard.
 	Logger *slog.Logger
 }
@@ -197,8 +201,11 @@ func (a *Attacher) Run(ctx context.Context) error {
 		a.mu.Unlock()
 		return errors.New("run attacher: it is running")
 	}
+	ctx, end := ending(ctx)
+	defer end()
 	a.child = func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
 	a.workers = &workers
+	a.releaseLocked() // first: another may have the place now
 	for _, id := range sortedKeys(a.attachments) {
 		a.startLocked(a.attachments[id])
 	}

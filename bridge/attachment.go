@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/handover"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -78,6 +79,11 @@ type attachment struct {
 	state  AttachmentState
 	since  time.Time
 	first  sync.Once
+
+	// Of a PTY that is kept over a restart; see handover.go.
+	keeping *keeping
+	rest    *handover.Record // of the process before, until the first use has it
+	wanted  line.Settings    // what an application has set; zero: none did
 }
 
 // Pauses before a link or listener is tried again.
@@ -135,11 +141,13 @@ func (t *attachment) setupError() error {
 func (t *attachment) begin(ctx context.Context, to sink, line string, workers *sync.WaitGroup, ended func(error)) *use {
 	u := newUse(&t.attacher.config, t.log, t.spec.Device, t.spec.kind(), to, t.right)
 	u.line = line
+	t.goOn(u)
 	u.eager = t.spec.PTY == nil && !t.isPatient()
 	u.gathers = t.spec.PTY != nil
 	t.mu.Lock()
 	t.use, t.last = u, nil
 	t.mu.Unlock()
+	t.note()
 	u.start(ctx, workers, func(err error) {
 		seen := u.view()
 		t.mu.Lock()
@@ -153,6 +161,9 @@ func (t *attachment) begin(ctx context.Context, to sink, line string, workers *s
 			t.log.Warn("application is hung up", "err", err)
 		}
 		t.mu.Unlock()
+		if !u.isAtRest() {
+			t.note()
+		}
 		ended(err)
 	})
 	return u

@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/user"
 	"strconv"
@@ -30,21 +31,18 @@ func (t *attachment) runPTY(ctx context.Context) error {
 			config.Line = target.Line // an application that sets nothing, or the same, gets what the device has
 		}
 	}
-	tty, err := pty.Open(config)
+	tty, err := t.openPTY(config)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = tty.Close() }()
-	defer context.AfterFunc(ctx, func() { _ = tty.Close() })()
+	defer context.AfterFunc(ctx, tty.Interrupt)()
 	t.setUp(tty.Path(), nil)
 	t.log.Info("attachment stands", "path", tty.Path())
 	var workers sync.WaitGroup
-	defer workers.Wait()
-	reader := ptyReader{attachment: t, tty: tty, workers: &workers, line: t.spec.Line, seen: config.Line}
-	if reader.seen.IsZero() {
-		reader.seen = line.Default()
-	}
+	reader := ptyReader{attachment: t, tty: tty, workers: &workers, line: t.wanted, seen: tty.Last().Line}
 	reader.run(ctx)
+	workers.Wait()
+	t.leavePTY(ctx, tty, &reader)
 	return nil
 }
 
@@ -83,19 +81,24 @@ type ptyReader struct {
 	attachment *attachment
 	tty        *pty.PTY
 	workers    *sync.WaitGroup
-	use        *use // nil: no application has it open
-	line       line.Settings
-	seen       line.Settings // what the last event told; at first what the PTY was made with
+	use        *use          // nil: no application has it open
+	line       line.Settings // what an application has set
+	seen       line.Settings // as last told of
 	off        bool          // the application has set B0
+	closing    bool          // it has closed, and its last bytes are for the next process to deliver
 }
 
 func (r *ptyReader) run(ctx context.Context) {
 	defer func() {
-		if r.use != nil {
-			r.use.cancel(errLocalClosed)
-			<-r.use.done
+		if r.use == nil {
+			return
 		}
+		if !errors.Is(context.Cause(ctx), errAttacherEnds) { // or it ends by that
+			r.use.cancel(errLocalClosed)
+		}
+		<-r.use.done
 	}()
+	r.goOn(ctx)
 	buf := make([]byte, 4096) // pty.Read returns no more
 	for {
 		n, event, err := r.tty.Read(buf)
@@ -113,11 +116,7 @@ func (r *ptyReader) run(ctx context.Context) {
 
 func (r *ptyReader) handle(ctx context.Context, e pty.Event) {
 	if e.What.Has(pty.Opened) && r.use == nil {
-		r.use = r.attachment.begin(ctx, ptySink{r.tty}, r.wanted(), r.workers, func(err error) {
-			if err != errLocalClosed {
-				_ = r.tty.Close() // hangs up; runPTY comes again with a new one
-			}
-		})
+		r.begin(ctx)
 	}
 	// Of an application that was quick only its open is told.
 	changed := e.What.Has(pty.LineChanged) || e.Line != r.seen
@@ -140,7 +139,25 @@ func (r *ptyReader) handle(ctx context.Context, e pty.Event) {
 			r.use.drive(line.ModemOutputs, 0)
 		}
 		r.off = false
-		r.use.finish(r.use.holdTime())
+		r.close()
+	}
+}
+
+// begin starts a use for an application that has opened.
+func (r *ptyReader) begin(ctx context.Context) {
+	r.use = r.attachment.begin(ctx, ptySink{r.tty}, r.wanted(), r.workers, func(err error) {
+		if err != errLocalClosed && !errors.Is(err, errAttacherEnds) {
+			r.attachment.keeping.drop()
+			_ = r.tty.Close() // hangs up; runPTY comes again with a new one
+		}
+	})
+}
+
+// close ends the use of an application that has closed, once what it wrote is
+// delivered.
+func (r *ptyReader) close() {
+	r.use.finish(r.use.holdTime())
+	if r.closing = r.use.isAtRest(); !r.closing {
 		r.use = nil
 	}
 }
@@ -160,12 +177,21 @@ func (r *ptyReader) changed(e pty.Event) {
 	if r.line == e.Line {
 		return
 	}
-	r.line = e.Line
+	r.want(e.Line)
 	if r.attachment.spec.Line.IsZero() {
 		r.use.setFrameless(e.Line)
 	} else {
 		r.use.setLine(e.Line)
 	}
+}
+
+// want notes what an application has set.
+func (r *ptyReader) want(s line.Settings) {
+	r.line = s
+	r.attachment.mu.Lock()
+	r.attachment.wanted = s
+	r.attachment.mu.Unlock()
+	r.attachment.note()
 }
 
 // wanted are the line settings for the next session: what an application set

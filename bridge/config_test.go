@@ -9,7 +9,7 @@ import (
 // TestConfigDefaults walks every field: a new one has a default or stands
 // here, where its zero value is the default.
 func TestConfigDefaults(t *testing.T) {
-	zeroIsDefault := []string{"Rules", "Publish", "Profiles", "Labels", "PollInterval"}
+	zeroIsDefault := []string{"Rules", "Publish", "Profiles", "Labels", "PollInterval", "Files"}
 	for _, config := range []any{PublisherConfig{}.withDefaults(), AttacherConfig{}.withDefaults()} {
 		v := reflect.ValueOf(config)
 		for i := range v.NumField() {

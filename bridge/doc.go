@@ -34,6 +34,8 @@
 //	                 any port: everything is set again, what had not been written is
 //	                 written, what the driver may have kept is a counted gap (KindLoss)
 //	device moved     to another owner: the old one delivers what it has, then CLOSE 10
+//	consumer         with AttacherConfig.Files a PTY and its session go on in the next process;
+//	restarted        if it was killed, the PTY does, and what was on its way is a gap
 //	kicked           the consumer waits politely for hold, then hangs up; it stays polite
 //	                 until it is let in
 //

@@ -147,7 +147,7 @@ func (l *link) drained(ctx context.Context) error {
 }
 
 // drop drops what waits here as bits say, and tells the peer to.
-func (l *link) drop(bits uint64) {
+func (l *link) drop(bits uint64) error {
 	if bits&session.PurgeReceive != 0 {
 		l.out.discard()
 	}
@@ -157,7 +157,7 @@ func (l *link) drop(bits uint64) {
 		l.changed.Broadcast()
 		l.mu.Unlock()
 	}
-	_ = l.control(session.Control{Kind: session.KindPurge, Bits: bits}) // fails with the session only
+	return l.control(session.Control{Kind: session.KindPurge, Bits: bits})
 }
 
 // resumes counts a resume and returns how many there were.

@@ -58,10 +58,12 @@ type outlet struct {
 	ends     []uint64 // values of pushed at which the peer's writes end, ascending, not all
 	whole    bool     // what was taken last ended a write
 	controls []queuedControl
+	places   int // of controls that were not applied
 	draining bool
 	stopped  bool
 	writing  bool // the drainer has bytes in hand
 	cut      bool // which a purge has dropped
+	parked   bool // no more bytes are handed over, see park
 	failed   bool // the local side takes nothing any more
 	drained  sync.WaitGroup
 
@@ -122,6 +124,7 @@ func (o *outlet) queue(c session.Control, places int) {
 		return
 	}
 	o.controls = append(o.controls, queuedControl{o.pushed, places, c})
+	o.places += places
 	o.drain()
 }
 
@@ -200,6 +203,9 @@ func (o *outlet) run(ctx context.Context) {
 		}
 		if n == 0 {
 			o.to.apply(ctx, c.c)
+			o.mu.Lock()
+			o.places -= c.places
+			o.mu.Unlock()
 			o.applied(c.places)
 			continue
 		}
@@ -209,7 +215,7 @@ func (o *outlet) run(ctx context.Context) {
 		o.writing = false
 		if o.cut {
 			o.cut = false
-			if !o.stopped {
+			if !o.stopped && !o.parked {
 				_ = o.to.SetWriteDeadline(time.Time{})
 			}
 			if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -232,7 +238,8 @@ func (o *outlet) take(chunk []byte) (int, queuedControl, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	waiting := len(o.bytes) - o.head
-	if o.stopped || o.failed || waiting == 0 && len(o.controls) == 0 {
+	bytesFirst := waiting > 0 && (len(o.controls) == 0 || o.controls[0].at > o.pushed-uint64(waiting))
+	if o.stopped || o.failed || o.parked && bytesFirst || waiting == 0 && len(o.controls) == 0 {
 		o.draining = false
 		o.bytes, o.head, o.controls, o.ends = nil, 0, nil, nil
 		return 0, queuedControl{}, false

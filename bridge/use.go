@@ -70,6 +70,7 @@ type use struct {
 	early   []earlyItem
 	cancel  context.CancelCauseFunc
 	done    chan struct{}
+	rest    useRest
 }
 
 func newUse(config *AttacherConfig, log *slog.Logger, device, kind string, to sink, r *right) *use {
@@ -120,7 +121,7 @@ func (u *use) run(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			cancel()
-			u.drop(session.CloseError{Code: session.CodeNormal})
+			u.leave(ctx)
 			return context.Cause(ctx)
 		}
 		fatal := u.judge(err)
@@ -160,7 +161,7 @@ func (u *use) once(dialCtx, ctx context.Context) (lasted time.Duration, err erro
 	dropped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(dropped)
-		u.drop(session.CloseError{Code: session.CodeNormal})
+		u.leave(ctx)
 	})
 	defer func() {
 		if !stop() {
@@ -172,11 +173,6 @@ func (u *use) once(dialCtx, ctx context.Context) (lasted time.Duration, err erro
 		u.log.Info("stream to the device broke, session is held", "session", l.id, "err", err)
 	}
 	return max(time.Since(began), 1), err
-}
-
-func isClose(err error) bool {
-	var closed *session.CloseError
-	return errors.As(err, &closed)
 }
 
 // judge draws the consequences of a failure and returns an error if the use
@@ -202,6 +198,7 @@ func (u *use) judge(err error) error {
 		return err
 	case session.CodeKicked:
 		u.right.lose()
+		u.tell()
 		u.log.Info("device was taken, waiting politely", "err", err)
 	default:
 		u.log.Info("session ended by the owner, trying again", "err", err)

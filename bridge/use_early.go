@@ -3,6 +3,7 @@ package bridge
 import (
 	"bytes"
 
+	"github.com/serialspan/serialspan/bridge/internal/handover"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 )
@@ -75,7 +76,7 @@ func (u *use) tellEarly(l *link) {
 		}
 		e := u.early[0]
 		u.mu.Unlock()
-		n, err := u.tell(l, e)
+		n, err := u.sendEarly(l, e)
 		u.mu.Lock()
 		switch {
 		case len(u.early) == 0: // the use is over
@@ -92,8 +93,8 @@ func (u *use) tellEarly(l *link) {
 	}
 }
 
-// tell sends one thing and returns how many bytes of it the session took.
-func (u *use) tell(l *link, e earlyItem) (int, error) {
+// sendEarly sends one thing and returns how many bytes of it the session took.
+func (u *use) sendEarly(l *link, e earlyItem) (int, error) {
 	switch {
 	case e.data != nil:
 		return l.send(e.data)
@@ -101,4 +102,20 @@ func (u *use) tell(l *link, e earlyItem) (int, error) {
 		return 0, l.control(u.adopt(e.line, e.frameless))
 	}
 	return 0, l.control(e.control)
+}
+
+// leaveEarlyLocked hands what was gathered to the next process. mu is held.
+func (u *use) leaveEarlyLocked() {
+	for _, e := range u.early {
+		step := handover.Step{Bytes: e.data, Control: e.control}
+		if !e.line.IsZero() {
+			s := e.line
+			if e.frameless {
+				s = reframe(s, u.inForce)
+			}
+			u.line = s.String()
+			step.Control = session.Control{Kind: session.KindLine, Line: u.line}
+		}
+		u.rest.unsent = append(u.rest.unsent, step)
+	}
 }

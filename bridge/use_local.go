@@ -3,9 +3,11 @@ package bridge
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/handover"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 )
@@ -40,6 +42,7 @@ func (u *use) send(p []byte) error {
 		}
 		l, err := u.session()
 		if err != nil {
+			u.leaveUnsent(handover.Step{Bytes: p})
 			return err
 		}
 		n, _ := l.send(p) // a closed session takes less, the next the rest
@@ -75,8 +78,13 @@ func (u *use) request(s line.Settings, frameless bool) {
 	if u.gather(earlyItem{line: s, frameless: frameless}) {
 		return
 	}
-	if l, err := u.session(); err == nil {
-		_ = l.control(u.adopt(s, frameless)) // fails with the session only
+	l, err := u.session()
+	c := u.adopt(s, frameless)
+	if err == nil {
+		err = l.control(c) // fails with the session only
+	}
+	if err != nil {
+		u.leaveUnsent(handover.Step{Control: c})
 	}
 }
 
@@ -105,8 +113,12 @@ func (u *use) purge(bits uint64) {
 	if u.gather(earlyItem{control: session.Control{Kind: session.KindPurge, Bits: bits}}) {
 		return
 	}
-	if l, err := u.session(); err == nil {
-		l.drop(bits)
+	l, err := u.session()
+	if err == nil {
+		err = l.drop(bits) // fails with the session only
+	}
+	if err != nil {
+		u.leaveUnsent(handover.Step{Control: session.Control{Kind: session.KindPurge, Bits: bits}})
 	}
 }
 
@@ -134,8 +146,12 @@ func (u *use) control(c session.Control) {
 	if u.gather(earlyItem{control: c}) {
 		return
 	}
-	if l, err := u.session(); err == nil {
-		_ = l.control(c) // fails with the session only
+	l, err := u.session()
+	if err == nil {
+		err = l.control(c) // fails with the session only
+	}
+	if err != nil {
+		u.leaveUnsent(handover.Step{Control: c})
 	}
 }
 
@@ -310,10 +326,16 @@ func (u *use) because(err error) error {
 
 // finished wakes whoever waits in send.
 func (u *use) finished() {
+	if u.isAtRest() {
+		u.telling.Lock() // whoever sends what is early has an end: the session is closed
+		defer u.telling.Unlock()
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.over = true
-	if lost := u.earlyBytes(); lost > 0 {
+	if u.rest.leaving {
+		u.leaveEarlyLocked()
+	} else if lost := u.earlyBytes(); lost > 0 {
 		u.totals.add(totals{gaps: 1, lost: uint64(lost)})
 		u.log.Warn("there was no session for what the application wrote, it is lost", "lost", lost)
 	}
@@ -328,4 +350,10 @@ func (u *use) note(err error) {
 	if n, ok := u.to.(interface{ noted() }); ok {
 		n.noted()
 	}
+}
+
+// isClose reports whether err is the peer's word that a session is over.
+func isClose(err error) bool {
+	var closed *session.CloseError
+	return errors.As(err, &closed)
 }

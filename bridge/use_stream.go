@@ -147,9 +147,9 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 			missed = true
 			u.log.Warn("a new session begins, what the device sent since the last is lost", "unknown", true)
 		}
-		if u.gap > 0 {
-			_ = l.control(session.Control{Kind: session.KindGap, Lost: u.gap}) // an empty session has room
-			u.gap = 0
+		if u.gap > 0 || u.rest.unknown {
+			_ = l.control(session.Control{Kind: session.KindGap, Lost: u.gap, Unknown: u.rest.unknown}) // an empty session has room
+			u.gap, u.rest.unknown = 0, false
 		}
 		u.link, u.target = l, target
 		u.log.Info("session begins", "session", open.ID, "node", target.Owner)
@@ -171,6 +171,7 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 	if fresh != nil {
 		fresh.begins(missed)
 	}
+	u.tell()
 	l.setMaxStale(time.Duration(min(accept.StaleMillis, math.MaxInt32)) * time.Millisecond)
 	if err := l.connect(conn, accept.Next, accept.Window); err != nil {
 		u.drop(session.CloseError{Code: session.CodeCannotResume})

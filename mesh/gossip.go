@@ -120,7 +120,12 @@ func (m *Mesh) exchangeMemberships(ctx context.Context, id identity.NodeID) {
 	}
 }
 
-// leave tells the others that this node goes.
+// Leave tells the others that this node goes, and blocks until they were told,
+// a second at most. Streams go on meanwhile: whoever wants the least time
+// between an end and the next start says so before it ends what uses them. Run
+// does it at its end, if it was not done. Only the first call does anything.
+func (m *Mesh) Leave() { m.left.Do(m.leave) }
+
 func (m *Mesh) leave() {
 	if err := m.gossip.Leave(leaveTimeout); err != nil {
 		m.log.Debug("leave not told", "err", err)

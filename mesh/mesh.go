@@ -66,6 +66,7 @@ type Mesh struct {
 	watch         watchers
 	pongs         sync.WaitGroup
 	stopped       chan struct{} // closed when Run is over
+	left          sync.Once     // see Leave
 
 	mu       sync.Mutex // guards what follows
 	peering  *peering.Machine
@@ -267,7 +268,7 @@ func (m *Mesh) Run(ctx context.Context) error {
 	talkers.Go(func() error {
 		select {
 		case <-ctx.Done():
-			m.leave()
+			m.Leave()
 			hush()
 		case <-carrying.Done(): // the socket is gone
 			hush()

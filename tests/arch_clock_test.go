@@ -14,6 +14,7 @@ import (
 // with time.Now and time.Since, which compare monotonic readings as long as
 // nothing strips them.
 var wallReads = []exception{
+	{"bridge/use_rest.go", []string{"unix.ClockGettime"}, "CLOCK_MONOTONIC, whose readings two processes can compare: the age of bytes goes on over a restart"},
 	{"cmd/serialspan/doctor_machine.go", []string{"time.Parse"}, "doctor tells a person that the clock stands before the program was made"},
 	{"mesh/config.go", []string{"time.Now as a value"}, "the default of Config.Wall, which the uses below share"},
 	{"mesh/control.go", []string{"call of Wall", "Time.UnixNano"}, "skew for people: each answer to a probe tells our clock"},

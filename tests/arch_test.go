@@ -29,12 +29,12 @@ var floors = [][]string{
 	{"mesh/roster", "mesh/keyring", "mesh/removal", "mesh/peering", "mesh/internal/probe", "bridge/session", "bridge/rfc2217", "bridge/profile", "bridge/capture", "bridge/portwire"}, // pure machines
 	{"mesh/internal/join", "mesh/internal/admission", "registry"},
 	{"mesh/internal/underlay", "mesh/internal/tunnel", "mesh/internal/quicnet", "mesh/internal/gossip", "mesh/kubespan", // adapters
-		"mesh/internal/memnet", "mesh/internal/beacon", "bridge/internal/uevent", "bridge/internal/port", "bridge/internal/pty", "bridge/client"},
+		"mesh/internal/memnet", "mesh/internal/beacon", "bridge/internal/uevent", "bridge/internal/port", "bridge/internal/pty", "bridge/internal/handover", "bridge/client"},
 	{"mesh/internal/plane"},
 	{"mesh", "bridge", "configs/profiles"}, // assemblies
 	{"configs"},
 	{"mesh/meshtest"},
-	{"cmd/serialspan/internal/control", "cmd/serialspan/internal/registrysync", "cmd/serialspan/internal/simstick", "cmd/serialspan/internal/governor", "cmd/serialspan/internal/terminal", "cmd/serialspan/internal/terminal/..."},
+	{"cmd/serialspan/internal/control", "cmd/serialspan/internal/registrysync", "cmd/serialspan/internal/servicemanager", "cmd/serialspan/internal/simstick", "cmd/serialspan/internal/governor", "cmd/serialspan/internal/terminal", "cmd/serialspan/internal/terminal/..."},
 	{"cmd/serialspan/internal/agent", "cmd/serialspan/internal/control/..."},
 	{"cmd/serialspan"},
 	{"tests/internal/..."},

@@ -43,6 +43,7 @@ var golden = map[string]string{
 	"registry":                        "testdata/entry.hex",
 	"bridge/session":                  "testdata/open.hex",
 	"bridge/capture":                  "testdata/all.hex",
+	"bridge/internal/handover":        "testdata/rest.hex",
 	"bridge/rfc2217":                  "testdata/commands.txt",
 	"cmd/serialspan/internal/control": "testdata/status.json",
 }

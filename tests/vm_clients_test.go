@@ -100,7 +100,7 @@ const clientBlock = 6000
 func changeBauds(t *testing.T, consumer *lab.Agent, s clientStick, link string) {
 	bauds := []string{"115200", "460800", "250000"}
 	plain := []string{"115200n81", "460800n81", "250000n81"}
-	address := freeAddress(t)
+	address := freeTCP(t)
 	consumer.MustRun("attach", s.name, "--rfc2217", address)
 	modules, interpreter := nodeModules(t), pythonWithSerial(t)
 	for _, c := range []struct {
@@ -138,8 +138,8 @@ func changeBauds(t *testing.T, consumer *lab.Agent, s clientStick, link string) 
 	consumer.MustRun("detach", address)
 }
 
-// freeAddress returns a TCP address on loopback that nobody listens on.
-func freeAddress(t *testing.T) string {
+// freeTCP returns a TCP address on loopback that nobody listens on.
+func freeTCP(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

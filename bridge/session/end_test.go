@@ -185,6 +185,16 @@ func TestModel(t *testing.T) {
 				cut(a, b)
 				up = false
 			},
+			"restart": func(t *rapid.T) {
+				cut(a, b)
+				up = false
+				p, _ := side()
+				end, err := session.Restore(window, p.end.Save())
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.end, p.queue = end, nil // what was not delivered comes again
+			},
 			"join": func(t *rapid.T) {
 				if !up {
 					connect(t, now, a, b)

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/governor"
+	"github.com/serialspan/serialspan/cmd/serialspan/internal/servicemanager"
 	"github.com/serialspan/serialspan/configs"
 )
 
@@ -38,9 +39,13 @@ func (a *app) agentCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		manager, err := servicemanager.FromEnvironment()
+		if err != nil {
+			logger.Warn("service manager is not understood", "err", err)
+		}
 		file := config.File
 		agent, err := a.newAgent(agentOptions{
-			Config: config, Logger: logger, Level: level, Version: version(),
+			Config: config, Logger: logger, Level: level, Version: version(), Manager: manager,
 			Reload: func() (configs.Config, error) { return configs.Load(file, settings...) },
 		})
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/control"
+	"github.com/serialspan/serialspan/cmd/serialspan/internal/servicemanager"
 	"github.com/serialspan/serialspan/configs"
 )
 
@@ -42,6 +43,7 @@ type agentOptions struct {
 	Level   *slog.LevelVar // of Logger; nil: fixed
 	Version string
 	Reload  func() (configs.Config, error) // nil: the file is not watched
+	Manager *servicemanager.Manager        // nil: none started this process
 }
 
 // The exit codes that are not a client.Code's.

@@ -11,6 +11,7 @@ import (
 func newAgent(options agentOptions) (runner, error) {
 	a, err := agent.New(agent.Options{
 		Config: options.Config, Logger: options.Logger, Level: options.Level, Version: options.Version, Reload: options.Reload,
+		Manager: options.Manager,
 	})
 	if err != nil {
 		return nil, err

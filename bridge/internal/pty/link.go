@@ -73,6 +73,9 @@ func makeLink(link, node string) error {
 		}
 		return nil
 	}
+	if target, err := os.Readlink(link); err == nil && target == node {
+		return nil // an adopted terminal's: its path was never gone
+	}
 	swap := filepath.Join(filepath.Dir(link), "."+filepath.Base(link)+"."+rand.Text())
 	if err := os.Symlink(node, swap); err != nil {
 		return fmt.Errorf("make link %q: %w", link, err)

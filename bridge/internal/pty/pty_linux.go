@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +39,7 @@ type Config struct {
 // for concurrent use. Whoever opened it closes it.
 type PTY struct {
 	path, link string
+	byPath     bool // see findNode
 	framing    line.Settings
 	master     *rawio.File
 	watch      *os.File // inotify
@@ -79,19 +79,13 @@ type PTY struct {
 // Open makes a pseudoterminal: raw, no echo, in packet mode with EXTPROC, and
 // the link last, when all is ready. Its errors may wrap ErrLinkTaken.
 func Open(c Config) (*PTY, error) {
-	if c.Line.IsZero() {
-		c.Line = line.Default()
-	}
-	if err := c.Line.Check(); err != nil {
+	p, err := newPTY(&c)
+	if err != nil {
 		return nil, fmt.Errorf("open pseudoterminal: %w", err)
 	}
 	if err := checkLink(c.Link); err != nil {
 		return nil, err
 	}
-	p := &PTY{link: c.Link, framing: c.Line, inotify: make([]byte, 4096)}
-	p.tryOnce = func(fd uintptr) { p.tryN, p.tryErr = rawio.Write(fd, p.tryBytes) }
-	p.writePark = p.writeAttempt
-	p.readPark = p.readAttempt
 	if err := p.openMaster(); err != nil {
 		return nil, fmt.Errorf("open pseudoterminal: %w", err)
 	}
@@ -111,7 +105,7 @@ func (p *PTY) openMaster() error {
 	if err != nil {
 		return fmt.Errorf("open /dev/ptmx: %w", err)
 	}
-	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	p.path, err = nodeOf(fd)
 	if err == nil {
 		err = unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0)
 	}
@@ -119,7 +113,6 @@ func (p *PTY) openMaster() error {
 		_ = unix.Close(fd)
 		return fmt.Errorf("unlock slave: %w", err)
 	}
-	p.path = ptsDir + strconv.Itoa(number)
 	p.master, err = rawio.NewFile(fd, "/dev/ptmx")
 	return err
 }
@@ -129,7 +122,7 @@ func (p *PTY) prepare(c Config) error {
 	err := p.control(func(fd int) error {
 		// Opened and closed once, the slave makes the master say POLLHUP: from
 		// here on that means "no app has it open".
-		peer, err := openPeer(fd)
+		peer, err := p.openPeer(fd)
 		if err != nil {
 			return err
 		}

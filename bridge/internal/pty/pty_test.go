@@ -44,6 +44,12 @@ func open(t *testing.T, c pty.Config) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return follow(t, p)
+}
+
+// follow reads p until it is closed.
+func follow(t *testing.T, p *pty.PTY) *reader {
+	t.Helper()
 	r := &reader{t: t, pty: p, c: make(chan got, 4096), done: make(chan struct{})}
 	go func() {
 		defer close(r.done)

@@ -44,7 +44,10 @@ func (p *PTY) readMaster(b []byte) (int, error) {
 	p.readBytes = b
 	err := p.master.Read(p.readPark)
 	p.readBytes = nil
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded): // Interrupt
+		return 0, err
+	case err != nil:
 		return 0, ErrClosed
 	}
 	return p.readN, p.readErr
@@ -100,7 +103,7 @@ func (p *PTY) attach() (Event, error) {
 func (p *PTY) detach() (Event, error) {
 	p.attached = false
 	p.setOpened(false)
-	if err := p.control(discardInput); err != nil {
+	if err := p.control(p.discardInput); err != nil {
 		return Event{}, err
 	}
 	event := p.last

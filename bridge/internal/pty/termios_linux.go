@@ -114,9 +114,16 @@ func poll(fd int) (int16, error) {
 	}
 }
 
-// openPeer opens the slave of a master without its path.
-func openPeer(master int) (int, error) {
+// openPeer opens the slave of a master, without its path where that is possible.
+func (p *PTY) openPeer(master int) (int, error) {
 	const flags = unix.O_RDWR | unix.O_NOCTTY | unix.O_NONBLOCK | unix.O_CLOEXEC
+	if p.byPath {
+		peer, err := unix.Open(p.path, flags, 0)
+		if err != nil {
+			return -1, fmt.Errorf("open slave %q: %w", p.path, err)
+		}
+		return peer, nil
+	}
 	peer, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, flags)
 	if errno != 0 {
 		return -1, fmt.Errorf("open slave: %w", errno)
@@ -127,8 +134,8 @@ func openPeer(master int) (int, error) {
 // discardInput throws away what was written to the master and no app has read.
 // It reads: a flush would only empty one of the kernel's two buffers and come
 // back as an app's purge.
-func discardInput(master int) error {
-	peer, err := openPeer(master)
+func (p *PTY) discardInput(master int) error {
+	peer, err := p.openPeer(master)
 	if err != nil {
 		return err
 	}

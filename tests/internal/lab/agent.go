@@ -40,7 +40,8 @@ type Agent struct {
 	PID int
 
 	tb      testing.TB
-	host    *Host // nil: where the test runs
+	host    *Host          // nil: where the test runs
+	manager ServiceManager // nil: none
 	program string
 	exited  chan struct{}
 	err     error // of the process; valid once exited is closed
@@ -88,7 +89,13 @@ func StartAgent(tb testing.TB, host *Host, name, secretFile string, more Setting
 // one of an earlier revision.
 func StartAgentBy(tb testing.TB, program string, host *Host, name, secretFile string, more Settings) *Agent {
 	tb.Helper()
-	a := &Agent{Name: name, Dir: shortDir(tb), tb: tb, host: host, program: program}
+	return startAgent(tb, &Agent{Name: name, tb: tb, host: host, program: program}, secretFile, more)
+}
+
+func startAgent(tb testing.TB, a *Agent, secretFile string, more Settings) *Agent {
+	tb.Helper()
+	a.Dir = shortDir(tb)
+	name := a.Name
 	settings := Settings{
 		"node":    Settings{"name": name, "state_dir": filepath.Join(a.Dir, "state")},
 		"cluster": Settings{"secret_file": secretFile},
@@ -174,17 +181,27 @@ func (a *Agent) Log() string {
 // files, and does not wait for its control socket.
 func (a *Agent) Start() {
 	a.tb.Helper()
-	log, err := os.Create(filepath.Join(a.Dir, "log"))
-	if err != nil {
-		a.tb.Fatal(err)
+	if a.manager != nil {
+		a.manager.start(a)
+		return
 	}
-	program, args := a.program, []string{"agent", "--config", a.config()}
+	program, args := a.program, a.arguments()
 	if a.host != nil && a.host.program != "" {
 		program, args = a.host.inKubeSpan(program, args)
 	}
 	cmd := command(context.Background(), a.host, program, args...)
-	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), "SERIALSPAN_CONFIG=")
+	a.run(cmd)
+}
+
+// run makes cmd the agent's process.
+func (a *Agent) run(cmd *exec.Cmd) {
+	a.tb.Helper()
+	log, err := os.OpenFile(filepath.Join(a.Dir, "log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		a.tb.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		a.tb.Fatalf("start agent %s: %v", a.Name, err)
 	}
@@ -196,6 +213,8 @@ func (a *Agent) Start() {
 		close(exited)
 	}()
 }
+
+func (a *Agent) arguments() []string { return []string{"agent", "--config", a.config()} }
 
 func command(ctx context.Context, host *Host, program string, args ...string) *exec.Cmd {
 	if host != nil {
@@ -218,8 +237,12 @@ func tail(text string) string {
 	return text
 }
 
-// Exited reports whether the process has ended.
+// Exited reports whether the process has ended; of one of Systemd's it knows
+// nothing.
 func (a *Agent) Exited() bool {
+	if a.exited == nil {
+		return false
+	}
 	select {
 	case <-a.exited:
 		return true
@@ -233,6 +256,11 @@ func (a *Agent) Exited() bool {
 func (a *Agent) Stop() {
 	a.tb.Helper()
 	if a.PID == 0 {
+		return
+	}
+	if s, ok := a.manager.(*Systemd); ok {
+		s.must("stop", "serialspan")
+		a.PID = 0
 		return
 	}
 	_ = unix.Kill(a.PID, unix.SIGTERM)

@@ -37,6 +37,7 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/control"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/registrysync"
+	"github.com/serialspan/serialspan/cmd/serialspan/internal/servicemanager"
 	"github.com/serialspan/serialspan/configs"
 	"github.com/serialspan/serialspan/mesh"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -63,6 +64,10 @@ type Options struct {
 	// Default: what machine-id(5) says.
 	MachineID string
 
+	// Manager is the service manager that started the process; it is told of
+	// the start and the end, and keeps PTYs over a restart. Default: there is
+	// none.
+	Manager *servicemanager.Manager
 	// Socket is the UDP socket; default one at Config.Mesh.Listen. Run closes it.
 	Socket mesh.Socket
 	// Ports are where devices come from; default this machine's ttys.
@@ -223,8 +228,10 @@ func (a *Agent) now() time.Duration { return time.Since(a.start) }
 // Run runs the node until ctx ends, and returns nil then.
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.close()
-	// What uses the mesh stops before it: the sessions then say goodbye.
-	users, stopUsers := context.WithCancel(ctx)
+	// What uses the mesh stops before it: the sessions then say goodbye, or are
+	// left to the next agent. Telling the members takes a second, in which the
+	// sessions still run.
+	users, stopUsers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopUsers()
 	carriers, stopCarriers := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopCarriers()
@@ -234,6 +241,15 @@ func (a *Agent) Run(ctx context.Context) error {
 		defer stopUsers()
 		return a.mesh.Run(carriers)
 	})
+	carrier.Go(func() error {
+		defer stopUsers()
+		select {
+		case <-ctx.Done():
+			a.mesh.Leave()
+		case <-carriers.Done():
+		}
+		return nil
+	})
 	user, users := errgroup.WithContext(users)
 	user.Go(func() error { return a.sync.Run(users) })
 	user.Go(func() error { return a.publisher.Run(users) })
@@ -241,6 +257,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	user.Go(func() error { return a.serveSessions(users) })
 	user.Go(func() error { return a.serveSignals(users) })
 	user.Go(func() error { a.followMembers(users); return nil })
+	user.Go(func() error { a.tellManager(ctx); return nil })
 	user.Go(func() error { a.maintain(users); return nil })
 	if path := a.options.Config.Control.Socket; path != "" {
 		user.Go(func() error {

@@ -38,6 +38,7 @@ func (a *Agent) openBridge() {
 		Resolve: a.target,
 		Watch:   a.registry.Watch,
 		Dial:    a.dialOwner,
+		Files:   a.files(),
 		Logger:  a.log,
 	})
 	a.wanted = &wantedSet{attacher: a.attacher, dir: a.store.Dir(), links: configs.NewLinkRule(config.Control.LinkDirs), log: a.log}

@@ -1,0 +1,211 @@
+package bridge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/serialspan/serialspan/bridge/internal/handover"
+	"github.com/serialspan/serialspan/bridge/session"
+)
+
+// errAttacherEnds is the cause of the contexts of Attacher.Run at its end: what
+// can go on in the next process is laid to rest and not closed.
+var errAttacherEnds = fmt.Errorf("attacher ends: %w", context.Canceled)
+
+// ending returns a context that ends with ctx, for the reason above.
+func ending(ctx context.Context) (context.Context, func()) {
+	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { cancel(errAttacherEnds) })
+	return inner, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// useRest is what a use leaves to the next process, and has from the one
+// before. Guarded by use.mu, but for what is set before start.
+type useRest struct {
+	keeps   bool   // it leaves something; set before start
+	told    func() // of a new session, or that it was taken; nil: nobody wants to know; set before start
+	unknown bool   // more than use.gap was lost that cannot be counted
+	leaving bool   // the Attacher ends
+	unsent  []handover.Step
+	id      session.ID // of the session at rest; zero: there was none
+	target  Target
+	end     []byte
+	age     time.Duration // of the link
+	clock   time.Duration // when that was
+}
+
+// leave ends the session as the end of ctx asks for: it is closed, or laid to
+// rest without a word to the owner, who then keeps it for hold.
+func (u *use) leave(ctx context.Context) {
+	if !u.rest.keeps || !errors.Is(context.Cause(ctx), errAttacherEnds) {
+		u.drop(session.CloseError{Code: session.CodeNormal})
+		return
+	}
+	u.mu.Lock()
+	u.rest.leaving = true
+	l, target := u.link, u.target
+	u.link = nil
+	u.mu.Unlock()
+	if l == nil {
+		return
+	}
+	end, age, ok := l.park()
+	u.farewells.Go(l.wait)
+	if !ok {
+		return
+	}
+	stats, _ := l.view()
+	u.mu.Lock()
+	u.totals.add(stats.totals())
+	u.rest.id, u.rest.target, u.rest.end, u.rest.age, u.rest.clock = l.id, target, end, age, monotonic()
+	u.mu.Unlock()
+}
+
+// leaveUnsent takes what a session did not, if the use is laid to rest.
+func (u *use) leaveUnsent(s handover.Step) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.rest.leaving {
+		s.Bytes = append([]byte(nil), s.Bytes...)
+		u.rest.unsent = append(u.rest.unsent, s)
+	}
+}
+
+// isAtRest reports whether the use was laid to rest.
+func (u *use) isAtRest() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.rest.leaving
+}
+
+// atRest returns what the use leaves; it is over.
+func (u *use) atRest() (*handover.Use, session.ID) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	r := &u.rest
+	return &handover.Use{
+		End: r.end, Owner: r.target.Owner, Name: r.target.Device, Hold: int64(u.hold), Age: int64(r.age), Clock: int64(r.clock),
+		Line: u.line, Begun: u.begun, Gap: u.gap, Unknown: r.unknown, Unsent: r.unsent,
+	}, r.id
+}
+
+// resume makes a use that was not started go on where another left.
+func (u *use) resume(id session.ID, from *handover.Use) error {
+	u.line, u.begun, u.gap, u.rest.unknown = from.Line, from.Begun, from.Gap, from.Unknown
+	if len(from.End) == 0 {
+		return nil
+	}
+	if from.Hold > 0 {
+		u.hold = time.Duration(from.Hold)
+	}
+	end, err := session.Restore(u.config.Window, from.End)
+	if err != nil {
+		return err
+	}
+	l := newLink(id, u.config.Window, u.sink(), u.log)
+	// Its clock goes on: how old bytes are does not change by a restart.
+	away := max(0, monotonic()-time.Duration(from.Clock))
+	l.began, l.end = time.Now().Add(-time.Duration(from.Age)-away), end
+	u.link, u.target = l, Target{Owner: from.Owner, Device: from.Name}
+	return nil
+}
+
+// replace makes a use that was not started take the place of a session whose
+// consumer was killed: its first session has the same ID, so that the owner
+// ends the other however busy the device is, and is told that bytes are lost.
+func (u *use) replace(id session.ID) {
+	if id != (session.ID{}) {
+		u.next = id
+	}
+	u.rest.unknown = true
+}
+
+// tell says that the session changed.
+func (u *use) tell() {
+	if u.rest.told != nil {
+		u.rest.told()
+	}
+}
+
+// latest returns the ID of the present session, or of the next.
+func (u *use) latest() session.ID {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.link != nil {
+		return u.link.id
+	}
+	return u.next
+}
+
+// monotonic is the machine's clock since it started, the same in all processes.
+func monotonic() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
+}
+
+// park lays the session to rest: the stream is gone, the local side gets
+// nothing more, and what the peer has not confirmed is in saved, with the age
+// of the link. false: it was closed before.
+//
+// Each step comes before the next for a reason: the reader of the stream may be
+// handing bytes over, and the outlet may be about to count them; saved must
+// know of both.
+func (l *link) park() (saved []byte, age time.Duration, ok bool) {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil, 0, false
+	}
+	conn := l.conn
+	l.conn = nil
+	l.end.Disconnect()
+	l.mu.Unlock()
+	if conn != nil {
+		_ = conn.Close()
+	}
+	l.reading <- struct{}{}
+	defer func() { <-l.reading }()
+	controls := l.out.park()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil, 0, false
+	}
+	l.closed = true
+	l.stats.received -= uint64(l.end.Undelivered() - controls) // they will come again
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.changed.Broadcast()
+	return l.end.Save(), l.now(), true
+}
+
+// park is stop, but controls that no bytes stand before are applied first: once
+// they are, what was handed over is what came first, whatever a purge has
+// dropped, and the peer can be asked for the rest by its offset.
+//
+// It returns how many places controls have among what is left.
+func (o *outlet) park() (controls int) {
+	o.mu.Lock()
+	o.parked = true
+	waiting := o.draining
+	o.mu.Unlock()
+	if waiting {
+		_ = o.to.SetWriteDeadline(time.Unix(1, 0)) // long ago: Write returns at once
+		o.drained.Wait()
+	}
+	o.stop()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.places
+}
