@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/internal/tunnel"
 	"github.com/serialspan/serialspan/mesh/internal/underlay"
 	"github.com/serialspan/serialspan/mesh/kubespan"
 )
@@ -112,6 +113,9 @@ type Config struct {
 	// Wall is the wall clock: shown to people as skew, and watched for going
 	// back (DESIGN section 6). Default time.Now, which WireGuard uses.
 	Wall func() time.Time
+	// Carrier makes what carries datagrams between members; for package
+	// meshtest, which can name its types. Default: the WireGuard tunnel.
+	Carrier func(tunnel.Config) Carrier
 	// Logger; nil discards.
 	Logger *slog.Logger
 }
@@ -143,6 +147,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Addresses == nil {
 		c.Addresses = interfaceAddresses
+	}
+	if c.Carrier == nil {
+		c.Carrier = func(t tunnel.Config) Carrier { return tunnel.New(t) }
 	}
 	if c.Resolve == nil {
 		c.Resolve = func(ctx context.Context, host string) ([]netip.Addr, error) {

@@ -49,7 +49,7 @@ type Mesh struct {
 
 	roster *roster.Roster
 	join   *join.Machine
-	tunnel *tunnel.Tunnel
+	tunnel Carrier
 	plane  *plane.Plane
 	quic   *quicnet.Net
 	gossip *gossip.Gossip
@@ -174,7 +174,7 @@ func (m *Mesh) assemble(id *identity.Identity) error {
 		Removed: m.isRemoved,
 		Known:   m.wasMember,
 	})
-	m.tunnel = tunnel.New(tunnel.Config{
+	m.tunnel = m.cfg.Carrier(tunnel.Config{
 		Cluster: m.cfg.Secret.Cluster,
 		Self:    m.self,
 		Private: m.private,

@@ -30,7 +30,7 @@ var floors = [][]string{
 	{"mesh/internal/join", "mesh/internal/admission", "registry"},
 	{"mesh/internal/underlay", "mesh/internal/tunnel", "mesh/internal/quicnet", "mesh/internal/gossip", "mesh/kubespan", // adapters
 		"mesh/internal/memnet", "mesh/internal/beacon", "bridge/internal/uevent", "bridge/internal/port", "bridge/internal/pty", "bridge/internal/handover", "bridge/client"},
-	{"mesh/internal/plane"},
+	{"mesh/internal/plane", "mesh/internal/memtunnel"},
 	{"mesh", "bridge", "configs/profiles"}, // assemblies
 	{"configs"},
 	{"mesh/meshtest"},

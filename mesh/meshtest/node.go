@@ -11,6 +11,8 @@ import (
 	"github.com/serialspan/serialspan/mesh"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/mesh/internal/memnet"
+	"github.com/serialspan/serialspan/mesh/internal/memtunnel"
+	"github.com/serialspan/serialspan/mesh/internal/tunnel"
 )
 
 // Options is how a node is started. The zero value is a node that waits for
@@ -30,7 +32,10 @@ type Options struct {
 	StateDir    string                     // default: a new one
 	Addr        netip.AddrPort             // default: a new one
 	Wall        func() time.Time           // its wall clock; default: the bubble's
-	Logger      *slog.Logger               // default: none
+	PassThrough bool                       // in place of WireGuard, see package memtunnel
+	// Prepare is called with the node before it runs; default: nothing.
+	Prepare func(*mesh.Mesh, *identity.Identity, identity.ClusterID)
+	Logger  *slog.Logger // default: none
 }
 
 // Node is a mesh node on a Network.
@@ -43,6 +48,7 @@ type Node struct {
 	net     *Network
 	options Options
 	socket  *memnet.UDP
+	store   *mesh.Store
 	cancel  context.CancelFunc
 	done    chan error
 	over    bool
@@ -63,17 +69,24 @@ func (n *Network) Start(name string, o Options) *Node {
 	}
 	store, err := mesh.OpenStore(o.StateDir, "machine of "+name)
 	n.fatal(err, "start %s", name)
-	node := &Node{Name: name, Addr: o.Addr, Dir: o.StateDir, net: n, options: o, socket: n.hub.UDP(o.Addr), done: make(chan error, 1)}
+	node := &Node{Name: name, Addr: o.Addr, Dir: o.StateDir, net: n, options: o, socket: n.hub.UDP(o.Addr), store: store, done: make(chan error, 1)}
 	join := o.JoinAddress
 	for _, other := range o.Join {
 		join = append(join, other.Addr.String())
 	}
+	var carrier func(tunnel.Config) mesh.Carrier
+	if o.PassThrough {
+		carrier = func(c tunnel.Config) mesh.Carrier { return memtunnel.New(c) }
+	}
 	node.Mesh, err = mesh.New(mesh.Config{
 		Store: store, Secret: o.Secret, Name: name, Socket: node.socket, Join: join,
-		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Relay: o.Relay, Admit: o.Admit, Admins: o.Admins, OnSecret: o.OnSecret, OnRemoved: o.OnRemoved, ForgetAfter: o.ForgetAfter, Wall: o.Wall, Logger: o.Logger,
+		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Relay: o.Relay, Admit: o.Admit, Admins: o.Admins, OnSecret: o.OnSecret, OnRemoved: o.OnRemoved, ForgetAfter: o.ForgetAfter, Wall: o.Wall, Carrier: carrier, Logger: o.Logger,
 		Addresses: func() ([]netip.Addr, error) { return []netip.Addr{o.Addr.Addr()}, nil },
 	})
 	n.fatal(err, "start %s", name)
+	if o.Prepare != nil {
+		o.Prepare(node.Mesh, node.Identity(), o.Secret.Cluster)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	node.cancel = cancel
 	go func() {
@@ -84,6 +97,19 @@ func (n *Network) Start(name string, o Options) *Node {
 	}()
 	n.t.Cleanup(node.Stop)
 	return node
+}
+
+// Identity returns the node's identity.
+func (n *Node) Identity() *identity.Identity {
+	id, _ := n.store.Identity()
+	return id
+}
+
+// Traffic returns how many datagrams the node's socket has sent, and how many
+// bytes with their IPv4 and UDP headers (28 each).
+func (n *Node) Traffic() (datagrams, bytes uint64) {
+	datagrams, bytes = n.socket.Sent()
+	return datagrams, bytes + 28*datagrams
 }
 
 // Stop stops the node in order: the others are told.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +18,8 @@ type Conn struct {
 	wake   chan struct{} // capacity 1: the queue has changed
 	closed chan struct{}
 	once   sync.Once
+
+	sent, sentBytes atomic.Uint64
 
 	mu       sync.Mutex
 	queue    datagrams
@@ -120,9 +123,14 @@ func (c *Conn) WriteTo(p []byte, addr net.Addr) (int, error) {
 		return 0, c.opError("write", net.ErrClosed)
 	default:
 	}
+	c.sent.Add(1)
+	c.sentBytes.Add(uint64(len(p)))
 	c.hub.send(c, addr, p)
 	return len(p), nil
 }
+
+// Sent returns how many datagrams were handed to WriteTo, and their bytes.
+func (c *Conn) Sent() (datagrams, bytes uint64) { return c.sent.Load(), c.sentBytes.Load() }
 
 // Close takes the endpoint off the hub and unblocks readers. Datagrams that
 // wait in its queue are lost. A second Close returns net.ErrClosed.

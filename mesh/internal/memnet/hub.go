@@ -41,13 +41,14 @@ type Hub struct {
 
 	mu    sync.Mutex
 	rand  *rand.Rand
-	conns map[string]*Conn
+	conns map[any]*Conn // by key
 	links map[direction]Link
 	stats Stats
 	seq   uint64
 }
 
-type direction struct{ from, to string }
+// direction has keys.
+type direction struct{ from, to any }
 
 // New makes a hub without endpoints.
 func New(cfg Config) *Hub {
@@ -60,13 +61,19 @@ func New(cfg Config) *Hub {
 	return &Hub{
 		cfg:   cfg,
 		rand:  rand.New(rand.NewPCG(cfg.Seed, cfg.Seed^0x9e3779b97f4a7c15)),
-		conns: make(map[string]*Conn),
+		conns: make(map[any]*Conn),
 		links: make(map[direction]Link),
 	}
 }
 
 // key tells addresses apart by value, for pointer types such as *net.UDPAddr too.
-func key(a net.Addr) string { return a.Network() + " " + a.String() }
+func key(a net.Addr) any {
+	switch a.(type) {
+	case UDPAddr, NodeAddr:
+		return a // values themselves
+	}
+	return a.Network() + " " + a.String()
+}
 
 // Conn makes the endpoint with the given address. Senders are told exactly the
 // addr value given here. An endpoint with an equal address is closed and

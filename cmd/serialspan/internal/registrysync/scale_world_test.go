@@ -1,0 +1,248 @@
+package registrysync_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/serialspan/serialspan/cmd/serialspan/internal/registrysync"
+	"github.com/serialspan/serialspan/mesh"
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/meshtest"
+	"github.com/serialspan/serialspan/registry"
+)
+
+// devicesEach is how many devices each member of a crowd has.
+const devicesEach = 4
+
+// crowd is a mesh of many members with devices, tied together as the agent
+// does it.
+type crowd struct {
+	t           *testing.T
+	net         *meshtest.Network
+	start       time.Time
+	passThrough bool
+	all         []*one
+
+	awaited atomic.Pointer[awaited]
+}
+
+// one is a member of a crowd.
+type one struct {
+	crowd    *crowd
+	node     *meshtest.Node
+	registry *registry.Registry
+	engine   *registrysync.Engine
+	peers    atomic.Pointer[[]identity.NodeID]
+	devices  []registry.Device
+	stop     context.CancelFunc
+	running  sync.WaitGroup
+}
+
+// awaited is a change that the members note the arrival of.
+type awaited struct {
+	name, detail string
+	since        time.Time
+	mu           sync.Mutex
+	seen         map[*one]time.Duration
+}
+
+func newCrowd(t *testing.T, link meshtest.Link, passThrough bool) *crowd {
+	return &crowd{t: t, net: meshtest.New(t, link), start: time.Now(), passThrough: passThrough}
+}
+
+func (c *crowd) now() time.Duration { return time.Since(c.start) }
+
+// add starts a member that joins through the first one.
+func (c *crowd) add() *one {
+	o := &one{crowd: c}
+	o.peers.Store(&[]identity.NodeID{})
+	name := fmt.Sprintf("node%d", len(c.all))
+	options := meshtest.Options{
+		Protocols: []string{registrysync.Protocol}, PassThrough: c.passThrough,
+		OnBroadcast: func(message []byte) { o.engine.OnBroadcast(message) },
+		Prepare:     o.prepare,
+	}
+	if len(c.all) > 0 {
+		options.Join = []*meshtest.Node{c.all[0].node}
+	}
+	c.all = append(c.all, o)
+	o.node = c.net.Start(name, options)
+	ctx, cancel := context.WithCancel(context.Background())
+	o.stop = cancel
+	o.running.Go(func() {
+		if err := o.engine.Run(ctx); err != nil {
+			c.t.Errorf("%s: %v", name, err)
+		}
+	})
+	o.running.Go(func() { o.followMembers(ctx) })
+	o.running.Go(func() { o.followDevices(ctx) })
+	for i := range devicesEach {
+		o.devices = append(o.devices, registry.Device{
+			Name: fmt.Sprintf("%s-port%d", name, i), Kind: "serial", Profile: "ftdi", Line: "115200n81",
+			Hardware: registry.Hardware{VID: "0403", PID: "6001", Serial: fmt.Sprintf("A10%s%d", name, i), Interface: "00"},
+			Labels:   map[string]string{"zone": "garage"},
+		})
+	}
+	o.publish()
+	return o
+}
+
+// prepare makes the registry once the node has its identity.
+func (o *one) prepare(m *mesh.Mesh, id *identity.Identity, cluster identity.ClusterID) {
+	o.registry = registry.New(registry.Config{Identity: id, Cluster: cluster, NodeName: m.Status().Name})
+	o.engine = registrysync.New(registrysync.Config{
+		Registry: o.registry, Self: id.ID(), Now: o.crowd.now, Broadcast: m.Broadcast,
+		Peers: func() []identity.NodeID { return *o.peers.Load() },
+		Dial: func(ctx context.Context, to identity.NodeID) (net.Conn, error) {
+			return m.Dial(ctx, to, registrysync.Protocol)
+		},
+		Accept: func(ctx context.Context) (net.Conn, identity.NodeID, error) {
+			return m.Accept(ctx, registrysync.Protocol)
+		},
+	})
+	if err := o.engine.SetEpoch(m.Status().Epoch); err != nil {
+		o.crowd.t.Error(err)
+	}
+}
+
+func (o *one) publish() {
+	if err := o.engine.Publish(o.devices); err != nil {
+		o.crowd.t.Error(err)
+	}
+}
+
+// followMembers is the agent's.
+func (o *one) followMembers(ctx context.Context) {
+	changes, stop := o.node.Watch()
+	defer stop()
+	for {
+		views := make(map[identity.NodeID]registry.MemberView)
+		var peers []identity.NodeID
+		for _, m := range o.node.Members() {
+			views[m.ID] = registry.MemberView{Name: m.Name, Alive: m.State == mesh.Alive}
+			if m.State == mesh.Alive && !m.Self {
+				peers = append(peers, m.ID)
+			}
+		}
+		o.peers.Store(&peers)
+		o.registry.SetMembers(views)
+		o.engine.MembersChanged()
+		select {
+		case <-changes:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// followDevices notes when the awaited change arrives.
+func (o *one) followDevices(ctx context.Context) {
+	changes, stop := o.registry.Watch()
+	defer stop()
+	for {
+		select {
+		case <-changes:
+		case <-ctx.Done():
+			return
+		}
+		if a := o.crowd.awaited.Load(); a != nil {
+			if s, err := o.registry.Resolve(o.crowd.now(), a.name); err == nil && s.Device.Detail == a.detail {
+				a.note(o)
+			}
+		}
+	}
+}
+
+func (a *awaited) note(o *one) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.seen[o]; !ok {
+		a.seen[o] = time.Since(a.since)
+	}
+}
+
+func (a *awaited) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.seen)
+}
+
+// expect makes all members note when a device has a detail.
+func (c *crowd) expect(name, detail string) *awaited {
+	a := &awaited{name: name, detail: detail, since: time.Now(), seen: make(map[*one]time.Duration)}
+	c.awaited.Store(a)
+	return a
+}
+
+// change changes a device of a member.
+func (o *one) change(number int) *awaited {
+	d := &o.devices[number%devicesEach]
+	d.Detail = fmt.Sprintf("change %d", number)
+	a := o.crowd.expect(d.Name, d.Detail)
+	o.publish()
+	return a
+}
+
+// arrival waits until all members have seen a change and returns how long it
+// took each, shortest first. Those that have not in time count as limit.
+func (c *crowd) arrival(a *awaited, limit time.Duration) []time.Duration {
+	for a.count() < len(c.all) && time.Since(a.since) < limit {
+		time.Sleep(5 * time.Millisecond)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var took []time.Duration
+	for _, o := range c.all {
+		if t, ok := a.seen[o]; ok {
+			took = append(took, t)
+		} else {
+			took = append(took, limit)
+		}
+	}
+	slices.Sort(took)
+	return took
+}
+
+// complete reports whether the member knows all members and all devices.
+func (o *one) complete() bool {
+	return len(*o.peers.Load()) == len(o.crowd.all)-1 && len(o.registry.Devices(o.crowd.now())) == devicesEach*len(o.crowd.all)
+}
+
+// settle waits until all members know all others and all devices.
+func (c *crowd) settle(limit time.Duration) (took time.Duration) {
+	start := time.Now()
+	for waiting := slices.Clone(c.all); len(waiting) > 0; time.Sleep(100 * time.Millisecond) {
+		if time.Since(start) > limit {
+			c.t.Fatalf("%d of %d members are incomplete after %v", len(waiting), len(c.all), limit)
+		}
+		waiting = slices.DeleteFunc(waiting, (*one).complete)
+	}
+	return time.Since(start)
+}
+
+// traffic returns what all members have sent.
+func (c *crowd) traffic() (datagrams, bytes uint64) {
+	for _, o := range c.all {
+		d, b := o.node.Traffic()
+		datagrams, bytes = datagrams+d, bytes+b
+	}
+	return datagrams, bytes
+}
+
+func (c *crowd) stop() {
+	for _, o := range c.all {
+		o.stop()
+	}
+	for _, o := range c.all {
+		o.running.Wait()
+	}
+	for _, o := range c.all { // all at once, as with a power cut: nobody needs to be told
+		o.node.Crash()
+	}
+}
