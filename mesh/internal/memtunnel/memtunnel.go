@@ -24,6 +24,9 @@ const (
 	maxStaged      = 128
 )
 
+// repeatAfter are the gaps between initiations, as package tunnel repeats them.
+var repeatAfter = [...]time.Duration{100 * time.Millisecond, 300 * time.Millisecond, 900 * time.Millisecond, 2700 * time.Millisecond, time.Second}
+
 // Tunnel carries datagrams between members as they are. Its methods are those
 // of tunnel.Tunnel and are safe for concurrent use.
 type Tunnel struct {
@@ -43,6 +46,7 @@ type peer struct {
 	session     time.Time // of the last handshake; zero: none
 	initiated   bool      // by us
 	trying      time.Time // when the handshake under way began; zero: none is
+	tries       int       // initiations sent in it
 	staged      [][]byte  // data that waits for it
 	repeat      *time.Timer
 	keepalive   *time.Timer

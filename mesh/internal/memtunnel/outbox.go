@@ -82,7 +82,7 @@ func (o *outbox) data(p *peer, d []byte) {
 // begin begins a handshake: at once where it is our turn, else after the other
 // side had time to.
 func (o *outbox) begin(p *peer) {
-	p.trying = time.Now()
+	p.trying, p.tries = time.Now(), 0
 	o.handshaking = true
 	if p.route.IsZero() {
 		o.wantPath = true
@@ -94,13 +94,16 @@ func (o *outbox) begin(p *peer) {
 	o.again(p, askFirst)
 }
 
-// initiate sends an initiation if there is a route, and again after 5 s
-// without an answer.
+// initiate sends an initiation if there is a route, and again without an
+// answer.
 func (o *outbox) initiate(p *peer) {
+	after := rekeyTimeout
 	if !p.route.IsZero() && (o.t.cfg.Self.Compare(p.id) < 0 || time.Since(p.trying) >= askFirst) {
 		o.send(p, handshake(typeInitiation, o.t.cfg.Self))
+		after = repeatAfter[p.tries%len(repeatAfter)]
+		p.tries++
 	}
-	o.again(p, rekeyTimeout)
+	o.again(p, after)
 }
 
 func (o *outbox) again(p *peer, after time.Duration) {

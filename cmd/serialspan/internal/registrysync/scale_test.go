@@ -91,6 +91,25 @@ func measureScale(t *testing.T, n int, passThrough bool, p plan, say func(string
 		}
 		s.start = c.settle(10 * time.Minute)
 		say("%d members know each other after %v", n, s.start)
+		if os.Getenv("ONLY_START") != "" {
+			m, b := c.traffic()
+			say("start: %d messages, %d bytes, heap %.0f kB", m/uint64(n), b/uint64(n), (heapInUse()-before)/float64(n)/1e3)
+			for range 3 {
+				began := time.Now()
+				o := c.add()
+				a := c.expect(o.devices[devicesEach-1].Name, "")
+				last := ""
+				for !o.complete() && time.Since(began) < time.Minute {
+					time.Sleep(5 * time.Millisecond)
+					now := fmt.Sprintf("%d members %d devices, seen by %d", len(*o.peers.Load()), len(o.registry.Devices(c.now())), a.count())
+					if now != last {
+						say("%v %s", time.Since(began), now)
+					}
+					last = now
+				}
+			}
+			return
+		}
 		time.Sleep(p.rest)
 
 		var all []time.Duration
