@@ -38,6 +38,8 @@ func (m *Mesh) assembleGossip() error {
 			return m.quic.Accept(ctx, gossipProtocol)
 		},
 		OnMessage: m.takeBroadcast,
+		Digest:    m.cfg.Digest,
+		OnDiffer:  m.cfg.OnDiffer,
 		OnChange:  m.takeLiveness,
 		Logger:    m.log,
 	})

@@ -36,7 +36,7 @@ const (
 	maxLabel = 62
 
 	// retransmit times the decimal digits of the cluster's size is how often a
-	// member passes something on. With memberlist's 4, one rumour in some
+	// member passes on what memberlist has to tell. With its 4, one rumour in some
 	// hundred misses a member of a cluster of eight; with 6, one in thousands.
 	retransmit = 6
 
@@ -109,6 +109,14 @@ type Config struct {
 	// Changes in quick succession are told once. Default: nothing.
 	OnChange func()
 
+	// Digest stands for what the user of this package wants to be the same on
+	// all members. It is sent along with digests of the membership, so it must
+	// be quick. Default: zero.
+	Digest func() [8]byte
+	// OnDiffer is told of a member whose Digest is another, seconds to tens of
+	// seconds after it came to be so. Default: nothing.
+	OnDiffer func(identity.NodeID)
+
 	// Logger gets debug events, memberlist's log among them; default discards.
 	Logger *slog.Logger
 	// Intervals are the timings; zero: defaults.
@@ -138,6 +146,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.OnChange == nil {
 		c.OnChange = func() {}
+	}
+	if c.Digest == nil {
+		c.Digest = func() [8]byte { return [8]byte{} }
+	}
+	if c.OnDiffer == nil {
+		c.OnDiffer = func(identity.NodeID) {}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

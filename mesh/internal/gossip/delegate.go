@@ -121,7 +121,7 @@ func (d *delegate) set(n *memberlist.Node, s State) {
 		m.state = Left
 	}
 	g.pending.changed = true
-	g.changed = now
+	g.changed, g.near = now, nil
 	g.mu.Unlock()
 	g.signal()
 }
@@ -191,7 +191,7 @@ func (g *Gossip) receiveMessage(buf []byte) {
 	g.mu.Unlock()
 	g.signal()
 	if key != "" {
-		g.queue.QueueBroadcast(&broadcast{name: key, frame: frame})
+		g.spread(key, frame)
 	}
 }
 
@@ -214,7 +214,7 @@ func (g *Gossip) receiveFarewell(f farewell) {
 	}
 	g.mu.Unlock()
 	g.signal()
-	g.flood(f)
+	g.spreadFarewell(f)
 }
 
 // supersede returns the name under which a message is queued, or "" if a newer
@@ -231,9 +231,8 @@ func (g *Gossip) supersede(m message) string {
 	return key
 }
 
-// flood queues a farewell.
-func (g *Gossip) flood(f farewell) {
-	g.queue.QueueBroadcast(&broadcast{name: "farewell " + f.id.String(), frame: f.encode()})
+func (g *Gossip) spreadFarewell(f farewell) {
+	g.spread("farewell "+f.id.String(), f.encode())
 }
 
 // GetBroadcasts gives memberlist frames to put into a packet.

@@ -37,6 +37,9 @@ func (g *Gossip) dispatch(ctx context.Context) {
 		if p.changed {
 			g.cfg.OnChange()
 		}
+		if !p.differs.IsZero() {
+			g.cfg.OnDiffer(p.differs)
+		}
 	}
 }
 

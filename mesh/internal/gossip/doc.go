@@ -29,10 +29,10 @@
 //
 //	message   1 ‖ run (8) ‖ counter (4, big endian) ‖ length of name (1) ‖ name ‖ message
 //	farewell  2 ‖ NodeID (16) ‖ first 8 bytes of SHA-256 of the node record
-//	digest    3 ‖ NodeID of the sender (16) ‖ digest of its members (8)
+//	digest    3 ‖ NodeID of the sender (16) ‖ digest of its members (8) ‖ Config.Digest (8)
 //
 // run is random per process. A member passes on each message and farewell that
-// it has not seen; a digest goes to one member only. A digest is the XOR, over
+// it has not seen to its neighbours (overlay.go); a digest goes to one of them. A digest is the XOR, over
 // the members that are alive, of the first 8 bytes of SHA-256(NodeID ‖ first 8
 // bytes of SHA-256 of the node record). Unknown first bytes are dropped.
 //

@@ -91,19 +91,21 @@ func parseFarewell(b []byte) (farewell, error) {
 	return f, nil
 }
 
-// digest is a frame of type 3: what from knows.
+// digest is a frame of type 3: what from knows, and what Config.Digest says.
 type digest struct {
-	from identity.NodeID
-	sum  [8]byte
+	from  identity.NodeID
+	sum   [8]byte
+	users [8]byte
 }
 
-const digestSize = 1 + identity.NodeIDLen + 8
+const digestSize = 1 + identity.NodeIDLen + 8 + 8
 
 func (d digest) encode() []byte {
 	b := make([]byte, 0, digestSize)
 	b = append(b, frameDigest)
 	b = append(b, d.from[:]...)
-	return append(b, d.sum[:]...)
+	b = append(b, d.sum[:]...)
+	return append(b, d.users[:]...)
 }
 
 // parseDigest ignores bytes after the fields: room for growth.
@@ -114,6 +116,7 @@ func parseDigest(b []byte) (digest, error) {
 	}
 	copy(d.from[:], b[1:])
 	copy(d.sum[:], b[1+identity.NodeIDLen:])
+	copy(d.users[:], b[1+identity.NodeIDLen+8:])
 	return d, nil
 }
 

@@ -31,7 +31,7 @@ func TestFramesGolden(t *testing.T) {
 	golden(t, "message.hex", m)
 	id := identity.NodeID{0xaa, 15: 0xbb}
 	golden(t, "farewell.hex", farewell{id: id, record: hashRecord([]byte("record"))}.encode())
-	golden(t, "digest.hex", digest{from: id, sum: [8]byte{1, 7: 8}}.encode())
+	golden(t, "digest.hex", digest{from: id, sum: [8]byte{1, 7: 8}, users: [8]byte{2, 7: 9}}.encode())
 }
 
 func TestFrameLimits(t *testing.T) {
@@ -108,9 +108,9 @@ func TestSeenIsBoundedAndRemembers(t *testing.T) {
 }
 
 func TestOlderMessageDoesNotReplaceNewer(t *testing.T) {
-	g := &Gossip{members: make(map[identity.NodeID]*member), queued: make(map[string]uint32), wake: make(chan struct{}, 1)}
+	g := &Gossip{members: make(map[identity.NodeID]*member), queued: make(map[string]uint32), wake: make(chan struct{}, 1), floodWake: make(chan struct{}, 1)}
 	g.queue.NumNodes = g.alive
-	g.queue.RetransmitMult = retransmit
+	g.queue.RetransmitMult = repeats
 	for _, counter := range []uint32{2, 1} {
 		frame, err := message{counter: counter, name: "n", body: []byte{byte(counter)}}.encode()
 		if err != nil {
@@ -124,6 +124,9 @@ func TestOlderMessageDoesNotReplaceNewer(t *testing.T) {
 	queued := (*delegate)(g).GetBroadcasts(3, 1000)
 	if len(queued) != 1 || queued[0][len(queued[0])-1] != 2 {
 		t.Errorf("queued %x, want the newer one only", queued)
+	}
+	if len(g.floodOrder) != 1 || !bytes.Equal(g.flooding[g.floodOrder[0]], queued[0]) {
+		t.Errorf("to be flooded: %x, want the newer one only", g.flooding)
 	}
 }
 

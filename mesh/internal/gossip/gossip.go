@@ -91,6 +91,11 @@ type Gossip struct {
 	stats    Stats
 	pending  pending
 	wake     chan struct{} // capacity 1: pending has something
+
+	near       []identity.NodeID // neighbours in the overlay; nil: to be computed
+	flooding   map[string][]byte // frames to be spread, by key
+	floodOrder []string
+	floodWake  chan struct{} // capacity 1: flooding has something
 }
 
 // member is a row of the table; all members ever heard of stay in it.
@@ -107,7 +112,8 @@ type pending struct {
 	records  []Member
 	messages [][]byte
 	changed  bool
-	update   bool // UpdateMeta was called
+	update   bool            // UpdateMeta was called
+	differs  identity.NodeID // the last member whose digest of Config.Digest is another
 }
 
 // New checks the configuration. It starts nothing and sends nothing.
@@ -123,6 +129,8 @@ func New(cfg Config) (*Gossip, error) {
 		members: make(map[identity.NodeID]*member),
 		queued:  make(map[string]uint32),
 		wake:    make(chan struct{}, 1),
+
+		floodWake: make(chan struct{}, 1),
 	}
 	if _, err := rand.Read(g.run[:]); err != nil {
 		return nil, fmt.Errorf("make gossip run: %w", err)
@@ -131,7 +139,7 @@ func New(cfg Config) (*Gossip, error) {
 		return nil, fmt.Errorf("make gossip keys: %w", err)
 	}
 	g.transport = newTransport(&g.cfg)
-	g.queue.RetransmitMult = retransmit
+	g.queue.RetransmitMult = repeats
 	g.queue.NumNodes = g.alive
 	return g, nil
 }
@@ -162,6 +170,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 	wg.Go(func() { cancel(g.transport.acceptStreams(ctx)) })
 	wg.Go(func() { g.dispatch(ctx) })
 	wg.Go(func() { g.repair(ctx) })
+	wg.Go(func() { g.flood(ctx) })
 
 	<-ctx.Done()
 	close(g.done)
@@ -323,7 +332,7 @@ func (g *Gossip) Broadcast(name string, body []byte) error {
 	g.seen.add(frame)
 	key := g.supersede(m)
 	g.mu.Unlock()
-	g.queue.QueueBroadcast(&broadcast{name: key, frame: frame})
+	g.spread(key, frame)
 	return nil
 }
 
@@ -352,7 +361,7 @@ func (g *Gossip) Leave(timeout time.Duration) error {
 	f.record = hashRecord(self.meta)
 	self.parting, self.farewell = true, f.record
 	g.mu.Unlock()
-	g.flood(f)
+	g.spreadFarewell(f)
 	if err := list.Leave(timeout); err != nil {
 		return fmt.Errorf("leave cluster: %w", err)
 	}

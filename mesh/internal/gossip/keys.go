@@ -58,6 +58,7 @@ func (g *Gossip) Expel(id identity.NodeID) {
 	}
 	g.expelled[id] = true
 	delete(g.members, id)
+	g.near = nil
 	g.pending.changed = true
 	g.changed = now
 	g.mu.Unlock()

@@ -182,6 +182,8 @@ func (a *Agent) openMesh() (err error) {
 		Relay:       map[string]mesh.RelayMode{"on": mesh.RelayOn, "off": mesh.RelayOff}[config.Mesh.Relay],
 		KubeSpan:    span,
 		OnBroadcast: func(message []byte) { a.sync.OnBroadcast(message) },
+		Digest:      func() [8]byte { return a.sync.Digest() },
+		OnDiffer:    func(id identity.NodeID) { a.sync.OnDiffer(id) },
 		Logger:      a.log,
 	})
 	if err != nil {
@@ -195,6 +197,10 @@ func (a *Agent) openMesh() (err error) {
 	}
 	return nil
 }
+
+// compareEvery is how often the registry is compared with a random member's
+// although the digests that gossip carries agree, or have not come.
+const compareEvery = 5 * time.Minute
 
 func (a *Agent) openRegistry() error {
 	id, _ := a.store.Identity()
@@ -216,6 +222,7 @@ func (a *Agent) openRegistry() error {
 			return a.mesh.Accept(ctx, registrysync.Protocol)
 		},
 		Broadcast: a.mesh.Broadcast,
+		Interval:  compareEvery,
 		Now:       a.now,
 		Logger:    a.log,
 	})

@@ -4,8 +4,8 @@
 // streams and broadcasts travel.
 //
 // It compares at the start, with new members, when a hint tells of a list that
-// was too large to broadcast, and every interval with a random member. What
-// is learned by comparing is broadcast if it is little: so the devices of a
+// was too large to broadcast, with a member whose digest is told to be another,
+// and every interval with a random member. What is learned by comparing is broadcast if it is little: so the devices of a
 // node that has just started, and news after a partition, reach all at once.
 //
 // One exchange on a stream takes turns, so neither side has to read while it

@@ -39,7 +39,8 @@ type Config struct {
 	// the newer replaces the older. It must not block. Default: no broadcasts.
 	Broadcast func(name string, msg []byte)
 	// Interval is the mean time between comparisons with a random member.
-	// Default 30 s; each wait is between 0.75 and 1.25 of it.
+	// Default 30 s; each wait is between 0.75 and 1.25 of it. With a carrier
+	// that compares Digests it can be minutes.
 	Interval time.Duration
 	// IdleTimeout is how long the other side of an exchange may be silent.
 	// Default 10 s.
@@ -58,10 +59,12 @@ type Engine struct {
 
 	members chan struct{} // capacity 1: the membership changed
 	hints   chan struct{} // capacity 1: hinted is not empty
+	differs chan struct{} // capacity 1: differing is set
 	foreign sync.Once
 
-	mu     sync.Mutex // guards hinted
-	hinted map[identity.NodeID]struct{}
+	mu        sync.Mutex // guards what follows
+	hinted    map[identity.NodeID]struct{}
+	differing identity.NodeID // the last member known to hold something else
 
 	// publishing orders what is signed and what is broadcast.
 	publishing sync.Mutex
@@ -93,6 +96,7 @@ func New(cfg Config) *Engine {
 		cfg: cfg, log: cfg.Logger,
 		members: make(chan struct{}, 1),
 		hints:   make(chan struct{}, 1),
+		differs: make(chan struct{}, 1),
 		hinted:  make(map[identity.NodeID]struct{}),
 	}
 }
@@ -139,6 +143,21 @@ func (e *Engine) OnBroadcast(msg []byte) {
 
 // MembersChanged tells that Peers returns something else. It does not block.
 func (e *Engine) MembersChanged() { poke(e.members) }
+
+// Digest stands for all that the registry holds, for a carrier that compares
+// those of members; OnDiffer takes what it finds.
+func (e *Engine) Digest() [8]byte {
+	root := e.cfg.Registry.Root()
+	return [8]byte(root[:8])
+}
+
+// OnDiffer tells of a member whose Digest is another. It does not block.
+func (e *Engine) OnDiffer(peer identity.NodeID) {
+	e.mu.Lock()
+	e.differing = peer
+	e.mu.Unlock()
+	poke(e.differs)
+}
 
 func (e *Engine) hint(owner identity.NodeID) {
 	e.mu.Lock()

@@ -24,6 +24,8 @@ const (
 	greeters = 8
 	// hintDelay spreads the members that ask one owner for its large list.
 	hintDelay = 200 * time.Millisecond
+	// differGap is the least time between comparisons because of OnDiffer.
+	differGap = 2 * time.Second
 	// firstRetry is the wait after a failed comparison; it doubles up to the
 	// interval.
 	firstRetry = time.Second
@@ -44,6 +46,8 @@ type loop struct {
 	hintDue *time.Timer // the next look at hints
 	hinting bool        // hintDue runs
 	expiry  *time.Timer // the next time a device's hold ends
+
+	differed time.Time // when a comparison was last wanted because of OnDiffer
 }
 
 type result struct {
@@ -85,6 +89,8 @@ func (l *loop) run(ctx context.Context) {
 				l.hinting = true
 				l.hintDue.Reset(rand.N(hintDelay))
 			}
+		case <-l.differs:
+			l.compareDiffering()
 		case <-l.hintDue.C:
 			l.hinting = false
 			l.askHinted()
@@ -132,6 +138,18 @@ func (l *loop) lookAtMembers() {
 		l.known[p] = true
 	}
 	l.want(chosen...)
+}
+
+// compareDiffering compares with a member that holds something else, not too
+// often: where much has changed all members differ, for a moment.
+func (l *loop) compareDiffering() {
+	if now := time.Now(); now.Sub(l.differed) >= differGap {
+		l.differed = now
+		l.mu.Lock()
+		peer := l.differing
+		l.mu.Unlock()
+		l.want(peer)
+	}
 }
 
 // askHinted asks the owners of lists that were too large to broadcast, or

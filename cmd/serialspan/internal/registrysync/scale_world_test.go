@@ -66,6 +66,8 @@ func (c *crowd) add() *one {
 	options := meshtest.Options{
 		Protocols: []string{registrysync.Protocol}, PassThrough: c.passThrough,
 		OnBroadcast: func(message []byte) { o.engine.OnBroadcast(message) },
+		Digest:      func() [8]byte { return o.engine.Digest() },
+		OnDiffer:    func(id identity.NodeID) { o.engine.OnDiffer(id) },
 		Prepare:     o.prepare,
 	}
 	if len(c.all) > 0 {
@@ -97,7 +99,7 @@ func (c *crowd) add() *one {
 func (o *one) prepare(m *mesh.Mesh, id *identity.Identity, cluster identity.ClusterID) {
 	o.registry = registry.New(registry.Config{Identity: id, Cluster: cluster, NodeName: m.Status().Name})
 	o.engine = registrysync.New(registrysync.Config{
-		Registry: o.registry, Self: id.ID(), Now: o.crowd.now, Broadcast: m.Broadcast,
+		Registry: o.registry, Self: id.ID(), Now: o.crowd.now, Broadcast: m.Broadcast, Interval: 5 * time.Minute,
 		Peers: func() []identity.NodeID { return *o.peers.Load() },
 		Dial: func(ctx context.Context, to identity.NodeID) (net.Conn, error) {
 			return m.Dial(ctx, to, registrysync.Protocol)
