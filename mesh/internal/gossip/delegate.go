@@ -177,8 +177,9 @@ func (g *Gossip) receiveMessage(buf []byte) {
 	}
 	frame := bytes.Clone(buf)
 	m, _ := parseMessage(frame) // as before
+	now := time.Now()
 	g.mu.Lock()
-	if !g.seen.add(frame) {
+	if !g.seen.add(now, m.name, m.body) {
 		g.mu.Unlock()
 		return
 	}

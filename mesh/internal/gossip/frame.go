@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/serialspan/serialspan/mesh/identity"
 )
@@ -120,16 +121,31 @@ func parseDigest(b []byte) (digest, error) {
 	return d, nil
 }
 
-// seen remembers the last frames, at least seenLimit of them, in bounded memory.
-// Its zero value is ready.
-type seen struct{ young, old map[[16]byte]struct{} }
+// seen remembers the messages of at least seenFor, and of no more than twice
+// that, but at most twice seenLimit of them. Its zero value is ready.
+type seen struct {
+	young, old map[[16]byte]struct{}
+	since      time.Time // of young, monotonic
+}
 
-const seenLimit = 2048
+const (
+	seenLimit = 2048
+	seenFor   = 30 * time.Second
+)
 
-// add reports whether the frame is new.
-func (s *seen) add(frame []byte) bool {
-	sum := sha256.Sum256(frame)
-	key := [16]byte(sum[:16])
+// add reports whether the message is new, whoever sent it.
+func (s *seen) add(now time.Time, name string, body []byte) bool {
+	h := sha256.New()
+	h.Write([]byte{byte(len(name))})
+	h.Write([]byte(name))
+	h.Write(body)
+	key := [16]byte(h.Sum(nil))
+	switch age := now.Sub(s.since); {
+	case age >= 2*seenFor:
+		s.old, s.young, s.since = nil, nil, now
+	case age >= seenFor:
+		s.old, s.young, s.since = s.young, nil, now
+	}
 	if _, ok := s.young[key]; ok {
 		return false
 	}
@@ -137,7 +153,7 @@ func (s *seen) add(frame []byte) bool {
 		return false
 	}
 	if len(s.young) >= seenLimit {
-		s.old, s.young = s.young, nil
+		s.old, s.young, s.since = s.young, nil, now
 	}
 	if s.young == nil {
 		s.young = make(map[[16]byte]struct{})

@@ -3,11 +3,12 @@ package gossip
 import (
 	"bytes"
 	"encoding/hex"
-	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/serialspan/serialspan/mesh/identity"
 )
@@ -94,16 +95,25 @@ func FuzzNotifyMsg(f *testing.F) {
 
 func TestSeenIsBoundedAndRemembers(t *testing.T) {
 	var s seen
+	now := time.Now()
+	name := func(i int) string { return strconv.Itoa(i) }
 	for i := range 3 * seenLimit {
-		if !s.add(fmt.Appendf(nil, "%d", i)) {
+		if !s.add(now, name(i), nil) {
 			t.Fatalf("frame %d is not new", i)
 		}
-		if i >= seenLimit-1 && s.add(fmt.Appendf(nil, "%d", i-seenLimit+1)) {
+		if i >= seenLimit-1 && s.add(now, name(i-seenLimit+1), nil) {
 			t.Fatalf("frame %d was forgotten after %d", i-seenLimit+1, i)
 		}
 	}
 	if n := len(s.young) + len(s.old); n > 2*seenLimit {
 		t.Errorf("%d frames are remembered", n)
+	}
+	last := name(3*seenLimit - 1)
+	if s.add(now.Add(seenFor), last, nil) {
+		t.Error("a message was forgotten too early")
+	}
+	if !s.add(now.Add(2*seenFor), last, nil) {
+		t.Error("a message was remembered too long")
 	}
 }
 

@@ -319,8 +319,11 @@ func (g *Gossip) Forget(id identity.NodeID) {
 // Broadcast floods a message of at most MaxMessage bytes to all members, best
 // effort. A newer message of the same name (at most MaxName bytes) replaces an
 // older one that is still being passed on. It does not block and may be called
-// before Run. The message is not kept.
+// before Run. The message is not kept. One that was sent or told within the last
+// half minute is not sent again: many members may broadcast what they have
+// learned, and the cluster hears of it once.
 func (g *Gossip) Broadcast(name string, body []byte) error {
+	now := time.Now()
 	g.mu.Lock()
 	g.counter++
 	m := message{run: g.run, counter: g.counter, name: name, body: body}
@@ -329,9 +332,12 @@ func (g *Gossip) Broadcast(name string, body []byte) error {
 		g.mu.Unlock()
 		return err
 	}
-	g.seen.add(frame)
+	fresh := g.seen.add(now, name, body)
 	key := g.supersede(m)
 	g.mu.Unlock()
+	if !fresh {
+		return nil
+	}
 	g.spread(key, frame)
 	return nil
 }

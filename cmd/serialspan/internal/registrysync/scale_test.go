@@ -39,6 +39,7 @@ type scaled struct {
 	seen          time.Duration // everybody knows its devices; the median
 	median, worst time.Duration // of changes, over members and changes
 	idle, busy    traffic
+	startUp       traffic // per member, in all
 	heap          float64 // bytes per member
 	cpu           float64 // share of a core per member while idle, in virtual time
 	goroutines    float64 // per member
@@ -91,25 +92,9 @@ func measureScale(t *testing.T, n int, passThrough bool, p plan, say func(string
 		}
 		s.start = c.settle(10 * time.Minute)
 		say("%d members know each other after %v", n, s.start)
-		if os.Getenv("ONLY_START") != "" {
-			m, b := c.traffic()
-			say("start: %d messages, %d bytes, heap %.0f kB", m/uint64(n), b/uint64(n), (heapInUse()-before)/float64(n)/1e3)
-			for range 3 {
-				began := time.Now()
-				o := c.add()
-				a := c.expect(o.devices[devicesEach-1].Name, "")
-				last := ""
-				for !o.complete() && time.Since(began) < time.Minute {
-					time.Sleep(5 * time.Millisecond)
-					now := fmt.Sprintf("%d members %d devices, seen by %d", len(*o.peers.Load()), len(o.registry.Devices(c.now())), a.count())
-					if now != last {
-						say("%v %s", time.Since(began), now)
-					}
-					last = now
-				}
-			}
-			return
-		}
+		messages, bytes := c.traffic()
+		s.startUp = traffic{float64(messages) / float64(n), float64(bytes) / float64(n)}
+		say("start: %.0f messages, %.0f kB each", s.startUp.messages, s.startUp.bytes/1e3)
 		time.Sleep(p.rest)
 
 		var all []time.Duration
@@ -188,6 +173,7 @@ func (s scaled) rows(w io.Writer) error {
 	}{
 		{"scale_start", s.start.Seconds(), "s"}, {"scale_join", s.joined.Seconds(), "s"}, {"scale_join_seen", s.seen.Seconds(), "s"},
 		{"scale_change_p50", s.median.Seconds(), "s"}, {"scale_change_worst", s.worst.Seconds(), "s"},
+		{"scale_start_messages", s.startUp.messages, ""}, {"scale_start_bytes", s.startUp.bytes, "B"},
 		{"scale_idle_messages", s.idle.messages, "1/s"}, {"scale_idle_bytes", s.idle.bytes, "B/s"},
 		{"scale_busy_messages", s.busy.messages, "1/s"}, {"scale_busy_bytes", s.busy.bytes, "B/s"},
 		{"scale_heap", s.heap, "B"}, {"scale_idle_cpu", s.cpu, "cores"},
