@@ -39,7 +39,7 @@ cover: ## a table per package: lines, exported names, lines of tests, coverage
 	@{ $(GO) test -cover $$($(GO) list ./... | grep -v '/tests$$') || echo FAIL; } 2>&1 | $(GO) run ./tests/internal/cover
 
 bench: ## next to ser2net, socat and wireguard-go: ROUNDS=5 CHAINS=… QUICK=1 (tests/bench/README.md)
-	@ROUNDS="$(ROUNDS)" CHAINS="$(CHAINS)" QUICK="$(QUICK)" PARTS="$(PARTS)" ./tests/bench/run measure
+	@ROUNDS="$(ROUNDS)" CHAINS="$(CHAINS)" QUICK="$(QUICK)" PARTS="$(PARTS)" MEMBERS="$(MEMBERS)" ./tests/bench/run measure
 
 bench-compare: ## this tree next to BASE=revision, in turns: what is worse by more than the noise
 	@ROUNDS="$(ROUNDS)" CHAINS="$(CHAINS)" QUICK="$(QUICK)" PARTS="$(PARTS)" ./tests/bench/run compare "$(BASE)"
