@@ -30,9 +30,12 @@ const (
 	// probeLife: an answer later than this counts no more.
 	probeLife = 5 * time.Second
 	// introduceFrom: the round from which a join handshake goes along. With a
-	// member never met it goes along with the first round: gossip may not have
-	// brought it our record yet.
-	introduceFrom = 2
+	// member never met it goes along with introduceStranger already: gossip may
+	// not have brought it our record yet. Mostly it has; the first round is left
+	// to find that out, because a handshake is 3 kB and the most costly thing
+	// that two members do.
+	introduceFrom     = 2
+	introduceStranger = 1
 	// introduceGap: at least this long between introductions to a member.
 	introduceGap = 2 * time.Second
 

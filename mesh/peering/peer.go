@@ -167,7 +167,7 @@ func (m *Machine) search(now time.Duration, p *peer) []Effect {
 	if p.round >= relayFrom {
 		effects = append(effects, m.probeRelays(now, p, Route{})...)
 	}
-	stranger := p.round == 0 && !p.met
+	stranger := p.round >= introduceStranger && !p.met
 	if (stranger || p.round >= introduceFrom) && (p.introduced == 0 || now-p.introduced >= introduceGap) {
 		p.introduced = now
 		for _, c := range p.candidates {
