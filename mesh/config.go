@@ -105,10 +105,11 @@ type Config struct {
 	// OnBroadcast gets every message of Broadcast from other members, at least
 	// once each; it must not block or keep the message. Default: ignored.
 	OnBroadcast func(message []byte)
-	// Digest stands for what should be the same on all members. Digest and
-	// OnDiffer are as in package gossip: OnDiffer is told of a member whose
-	// Digest is another. Neither may block. Default: nothing is compared.
-	Digest   func() [8]byte
+	// Digest stands for what should be the same on all members; it must be
+	// quick. Default: nothing is compared.
+	Digest func() [8]byte
+	// OnDiffer is told of a member whose Digest is another; it must not block.
+	// Default: ignored.
 	OnDiffer func(identity.NodeID)
 	// Addresses returns this host's own addresses; default those of the
 	// network interfaces that are up.
