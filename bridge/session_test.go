@@ -2,6 +2,7 @@ package bridge_test
 
 import (
 	"bytes"
+	"io"
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
@@ -76,4 +77,31 @@ func TestResumeAfterRandomCuts(t *testing.T) {
 			_ = r.Close()
 		})
 	}
+}
+
+// TestResumeUnanswered: a stream that takes OPEN and never answers is given up
+// as early as one of a session that falls silent, not when hold is over.
+func TestResumeUnanswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const hold = 5 * time.Second
+		w := newWorld(t, bridge.PublisherConfig{Hold: hold}, zwave)
+		defer w.close()
+		n := w.consumer(1, hold)
+		r := w.openRaw(n, "garage-zwave", bridge.TakeNormal)
+		w.set(func() { w.stuck = true })
+		w.cut()
+		if _, err := io.WriteString(r, "kept"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // the resume waits for its answer
+		w.set(func() { w.stuck = false })
+		time.Sleep(hold)
+		if n := w.port(zwave.Path).toDevice.len(); n != len("kept") {
+			t.Errorf("the device has %d bytes", n)
+		}
+		if s := r.(interface{ Status() bridge.Status }).Status(); s.Gaps > 0 || s.Resumed != 1 {
+			t.Errorf("%+v", s)
+		}
+		_ = r.Close()
+	})
 }

@@ -27,11 +27,18 @@ func (u *use) connect(ctx context.Context) (net.Conn, *frameReader, *link, error
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("dial owner %s: %w", target.Owner.Short(), err)
 	}
+	if u.present() != nil {
+		// The owner answers a resume at once. A stream that has fallen silent by
+		// now must not take all of the hold time, as one of the session may not.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, session.BusyDeadAfter, session.ErrSilent)
+		defer cancel()
+	}
 	stop := context.AfterFunc(ctx, func() { u.interrupt(ctx, conn) })
 	frames := newFrameReader(conn)
 	l, err := u.handshake(conn, frames, target)
-	if !stop() && err == nil {
-		err = ctx.Err()
+	if !stop() && !isClose(err) {
+		err = fmt.Errorf("await answer of owner %s: %w", target.Owner.Short(), context.Cause(ctx))
 	}
 	if l != nil && errors.Is(context.Cause(ctx), errLocalClosed) {
 		u.drop(session.CloseError{Code: session.CodeNormal}) // tells the owner, and closes
