@@ -322,8 +322,11 @@ func isAway(err error) bool {
 func (d *device) whyGone() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.want.present || d.fault == "" {
+	switch {
+	case !d.want.present:
 		return "unplugged"
+	case d.fault == "":
+		return "being opened"
 	}
 	return d.fault
 }

@@ -52,7 +52,7 @@ func (e *NotFoundError) Error() string {
 func (e *NotFoundError) Unwrap() error { return ErrNotFound }
 
 // AwayError says that the device is known and cannot be reached now: it is
-// unplugged or its owner is not alive. It is ErrAway. Watch tells when it may
+// unplugged, its owner says what else keeps it away, or the owner is not alive. It is ErrAway. Watch tells when it may
 // be back.
 type AwayError struct {
 	Query  string
@@ -63,6 +63,9 @@ func (e *AwayError) Error() string {
 	node := nodeText(e.Device.OwnerName, e.Device.Owner)
 	if !e.Device.OwnerAlive {
 		return fmt.Sprintf("device %q is away: its node %s cannot be reached; see `serialspan nodes`", e.Query, node)
+	}
+	if why := e.Device.Device.Detail; why != "" && !strings.HasPrefix(why, "unplugged") {
+		return fmt.Sprintf("device %q is away: its node %s says: %s", e.Query, node, why)
 	}
 	return fmt.Sprintf("device %q is away: it is unplugged from node %s; plug it in there, or into any other node", e.Query, node)
 }

@@ -17,7 +17,8 @@ func house(t *testing.T) *registry.Registry {
 	me := node(t, 5)
 	garage, server, cloud, shed1, shed2 := node(t, 0), node(t, 1), node(t, 2), node(t, 3), node(t, 4)
 	deliver(t, 0, publish(t, garage, 0, registry.Device{Name: "zwave"}, registry.Device{Name: "garage-zigbee"}), me, server)
-	deliver(t, 0, publish(t, server, 0, registry.Device{Name: "zwave"}, registry.Device{Name: "furnace", State: registry.StateAway}), me)
+	deliver(t, 0, publish(t, server, 0, registry.Device{Name: "zwave"}, registry.Device{Name: "furnace", State: registry.StateAway},
+		registry.Device{Name: "meter", State: registry.StateAway, Detail: "being opened"}), me)
 	deliver(t, 0, publish(t, cloud, 0, registry.Device{Name: "modem"}), me)
 	deliver(t, 0, publish(t, shed1, 0, registry.Device{Name: "pump"}, registry.Device{Name: "fan"}), me)
 	deliver(t, 0, publish(t, shed2, 0, registry.Device{Name: "pump"}), me)
@@ -63,6 +64,7 @@ func TestResolve(t *testing.T) {
 		{"modem", -1, registry.ErrAway, "device \"modem\" is away: its node cloud (" + ident(2).ID().Short() + ") cannot be reached; see `serialspan nodes`"},
 		{"modem@cloud", -1, registry.ErrAway, "device \"modem@cloud\" is away: its node cloud (" + ident(2).ID().Short() + ") cannot be reached; see `serialspan nodes`"},
 		{"furnace", -1, registry.ErrAway, "device \"furnace\" is away: it is unplugged from node server (" + ident(1).ID().Short() + "); plug it in there, or into any other node"},
+		{"meter", -1, registry.ErrAway, "device \"meter\" is away: its node server (" + ident(1).ID().Short() + ") says: being opened"},
 	} {
 		got, err := r.Resolve(0, row.query)
 		if row.owner >= 0 {
@@ -127,7 +129,7 @@ func TestDevicesAreOrdered(t *testing.T) {
 		got = append(got, s.Device.Name+" "+s.OwnerName+" "+s.Device.State.String()+mark)
 	}
 	want := []string{
-		"fan shed available", "furnace server away", "garage-zigbee garage available", "mine n5 available", "modem cloud away",
+		"fan shed available", "furnace server away", "garage-zigbee garage available", "meter server away", "mine n5 available", "modem cloud away",
 		"pump shed available", "pump shed available conflict", "zwave garage available", "zwave server available conflict",
 	}
 	if !slices.Equal(got, want) {

@@ -120,6 +120,7 @@ func TestReloadPolicy(t *testing.T) {
 	r.until("all are published", func() bool {
 		return slices.Equal(r.deviceNames(), []string{"garage-meter", "garage-serial", "garage-zwave"})
 	})
+	r.until("its port is open", r.available("garage-zwave"))
 	raw, err := r.ctl.OpenRaw(t.Context(), "zone=garage,kind=zwave", client.TakeNormal)
 	if err != nil {
 		t.Fatal(err)
