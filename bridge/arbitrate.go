@@ -55,8 +55,8 @@ func (d *device) arbitrate(open session.Open, peer identity.NodeID) (*lease, boo
 	leases, rule, closed := d.leases, d.want.rule, d.closed
 	d.mu.Unlock()
 	switch {
-	case closed:
-		return nil, false, &session.CloseError{Code: session.CodeShuttingDown}
+	case closed.Code != 0:
+		return nil, false, &closed
 	case !rule.allows(peer) && !(open.ReadOnly && rule.allowsRead(peer)):
 		verb, key := "opened", "allow"
 		if open.ReadOnly {

@@ -32,6 +32,8 @@ var (
 	errUnwanted = errors.New("it is not wanted any more")
 	// errNotTaken ends the use of a port that takes no bytes.
 	errNotTaken = errors.New("it takes no bytes any more")
+	// errWithdrawn ends a device that the policy does not choose any more.
+	errWithdrawn = errors.New("it is not published any more")
 )
 
 // device is a published device: its port, opened again and again, and the
@@ -43,8 +45,8 @@ type device struct {
 	publisher *Publisher
 	log       *slog.Logger
 	name      string
-	cancel    context.CancelFunc
-	poke      chan struct{} // want changed, or the hardware may have
+	cancel    context.CancelCauseFunc // with errWithdrawn if only this device comes to its end
+	poke      chan struct{}           // want changed, or the hardware may have
 
 	// gate is held while a lease is given or taken away, which may have to
 	// wait for the port.
@@ -77,7 +79,7 @@ type device struct {
 	refused map[identity.NodeID]bool      // whom the rule did not let in; said in the log
 	queue   []ticket                      // of those who wait for the device
 	leaving bool                          // the hardware moved to another owner
-	closed  bool                          // run is over
+	closed  session.CloseError            // run is over, and why; zero: it is not
 }
 
 // settings are what a port shall have beyond what its rule says. Zero fields
@@ -87,7 +89,7 @@ type settings struct {
 	dtr, rts line.Drive
 }
 
-func newDevice(p *Publisher, w want, cancel context.CancelFunc) *device {
+func newDevice(p *Publisher, w want, cancel context.CancelCauseFunc) *device {
 	d := &device{
 		publisher: p, log: p.log.With("device", w.name), name: w.name, cancel: cancel,
 		poke: make(chan struct{}, 1), gate: make(chan struct{}, 1), reading: make(chan struct{}, 1), signalling: make(chan struct{}, 1), driven: make(chan struct{}, 1),
@@ -164,10 +166,18 @@ func (d *device) run(ctx context.Context) {
 	}
 	hold.Stop()
 	d.mu.Lock()
-	d.closed = true
+	d.closed = closing(ctx)
 	d.mu.Unlock()
-	d.end(nil, session.CloseError{Code: session.CodeShuttingDown})
+	d.end(nil, closing(ctx))
 	d.workers.Wait()
+}
+
+// closing is what a device whose ctx is done tells its consumers.
+func closing(ctx context.Context) session.CloseError {
+	if errors.Is(context.Cause(ctx), errWithdrawn) {
+		return session.CloseError{Code: session.CodeWithdrawn}
+	}
+	return session.CloseError{Code: session.CodeShuttingDown}
 }
 
 func (d *device) isOpenable() bool {
@@ -202,7 +212,7 @@ func (d *device) once(ctx context.Context, hold *time.Timer) (was bool, err erro
 	}
 	<-inner.Done()
 	if ctx.Err() != nil {
-		d.end(nil, session.CloseError{Code: session.CodeShuttingDown}) // before the port is taken from them
+		d.end(nil, closing(ctx)) // before the port is taken from them
 	}
 	d.slot.take()
 	d.mu.Lock()

@@ -54,7 +54,7 @@ func (d *device) isFor(key string) bool {
 func (d *device) moved(owner identity.NodeID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed || d.leaving {
+	if d.closed.Code != 0 || d.leaving {
 		return false
 	}
 	d.leaving = true

@@ -169,7 +169,8 @@ const (
 )
 
 // Run publishes until ctx is done, and returns nil then. Sessions end with
-// session.CodeShuttingDown.
+// session.CodeShuttingDown, and with session.CodeWithdrawn those on a device
+// that is withdrawn earlier.
 func (p *Publisher) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -239,7 +240,7 @@ func (p *Publisher) reconcile(ctx context.Context, running *sync.WaitGroup, even
 	for name, d := range p.devices {
 		if _, ok := wanted[name]; !ok {
 			p.log.Info("device withdrawn", "device", name)
-			d.cancel()
+			d.cancel(errWithdrawn)
 			delete(p.devices, name)
 			signal(p.dirty)
 		}
@@ -250,7 +251,7 @@ func (p *Publisher) reconcile(ctx context.Context, running *sync.WaitGroup, even
 			continue
 		}
 		p.log.Info("device published", "device", name, "path", w.candidate.Path)
-		deviceCtx, cancel := context.WithCancel(ctx)
+		deviceCtx, cancel := context.WithCancelCause(ctx)
 		d := newDevice(p, w, cancel)
 		p.devices[name] = d
 		running.Go(func() { d.run(deviceCtx) })

@@ -13,6 +13,7 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/profile"
+	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/registry"
 )
 
@@ -199,6 +200,10 @@ func TestUpdatePolicy(t *testing.T) {
 			t.Errorf("the session: %q, %v", have, err)
 		}
 		w.publisher.Update(bridge.Policy{Publish: bridge.PublishListed})
+		synctest.Wait()
+		if s := r.(interface{ Status() bridge.Status }).Status(); !errors.Is(s.Err, session.CodeWithdrawn) {
+			t.Errorf("the consumer is told %v", s.Err)
+		}
 		if _, err := r.Read(make([]byte, 1)); err == nil || len(w.published()) != 0 {
 			t.Errorf("withdrawn: %v, published %q", err, w.published())
 		}

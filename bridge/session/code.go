@@ -20,6 +20,7 @@ const (
 	CodeCannotResume Code = 9  // the session to be resumed is not known, or not at these offsets
 	CodeMoved        Code = 10 // the device is plugged into another node now; the text says which
 	CodeRemoved      Code = 11 // one of the two nodes was removed from the cluster
+	CodeWithdrawn    Code = 12 // the owner's configuration does not publish the device any more
 )
 
 var codeTexts = map[Code]string{
@@ -34,6 +35,7 @@ var codeTexts = map[Code]string{
 	CodeCannotResume: "session cannot be resumed",
 	CodeMoved:        "device is plugged into another node",
 	CodeRemoved:      "node was removed from the cluster",
+	CodeWithdrawn:    "device is not published any more",
 }
 
 // Error returns what the code means.

@@ -40,6 +40,7 @@ func controlError(err error) error {
 		{session.CodeRefused, client.Refused, "its node decides that: allow and allow_read of the device's rule"},
 		{session.CodeGone, client.Away, ""},
 		{session.CodeRemoved, client.Refused, ""},
+		{session.CodeWithdrawn, client.NotFound, "its node decides that: publish and the rules in its configuration"},
 		{session.CodeShuttingDown, client.Stopping, ""},
 	} {
 		if errors.Is(err, row.is) {
