@@ -51,7 +51,7 @@ func (p *PTY) SyscallConn() (syscall.RawConn, error) { return p.master, nil }
 // byte is lost by it: Suspend has what was read.
 func (p *PTY) Interrupt() {
 	_ = p.master.SetReadDeadline(time.Unix(1, 0)) // long ago; it fails if closed: then Read returns too
-	_ = p.watch.SetReadDeadline(time.Unix(1, 0))
+	p.watch.end(os.ErrDeadlineExceeded)
 }
 
 // Suspend closes our descriptors and leaves terminal and link as they are, for
@@ -250,7 +250,7 @@ func newPTY(c *Config) (*PTY, error) {
 	if err := c.Line.Check(); err != nil {
 		return nil, err
 	}
-	p := &PTY{link: c.Link, framing: c.Line, inotify: make([]byte, 4096)}
+	p := &PTY{link: c.Link, framing: c.Line}
 	p.tryOnce = func(fd uintptr) { p.tryN, p.tryErr = rawio.Write(fd, p.tryBytes) }
 	p.writePark = p.writeAttempt
 	p.readPark = p.readAttempt

@@ -42,7 +42,7 @@ type PTY struct {
 	byPath     bool // see findNode
 	framing    line.Settings
 	master     *rawio.File
-	watch      *os.File // inotify
+	watch      *watch
 	closeOnce  sync.Once
 	closeErr   error
 
@@ -71,7 +71,6 @@ type PTY struct {
 	last      Event  // what was last told of the settings
 	held      []byte // read already, written before the last of dues
 	dues      []due  // changes of settings to tell
-	inotify   []byte // read buffer; the contents do not matter
 	attached  bool   // the reader's view of opened
 	fresh     bool   // no bytes were read since the first open
 }
@@ -147,20 +146,9 @@ func (p *PTY) prepare(c Config) error {
 	return p.openWatch()
 }
 
-func (p *PTY) openWatch() error {
-	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
-	if errors.Is(err, unix.EMFILE) {
-		return fmt.Errorf("watch terminal: %w: raise sysctl fs.inotify.max_user_instances", err)
-	}
-	if err != nil {
-		return fmt.Errorf("watch terminal: %w", err)
-	}
-	if _, err := unix.InotifyAddWatch(fd, p.path, unix.IN_OPEN); err != nil {
-		_ = unix.Close(fd)
-		return fmt.Errorf("watch terminal %q: %w", p.path, err)
-	}
-	p.watch = os.NewFile(uintptr(fd), "inotify")
-	return nil
+func (p *PTY) openWatch() (err error) {
+	p.watch, err = openWatch(p.path)
+	return err
 }
 
 // checkNode makes sure that path is the slave of our master and not one of

@@ -77,13 +77,7 @@ func (p *PTY) awaitOpen() (Event, error) {
 	// The watch stands since Open, so an open after the poll has an event here.
 	// Our own opens of the slave and those of second apps have one too: whoever
 	// comes by, the poll decides.
-	if _, err := p.watch.Read(p.inotify); err != nil {
-		if errors.Is(err, os.ErrClosed) {
-			return Event{}, ErrClosed
-		}
-		return Event{}, fmt.Errorf("watch terminal %q: %w", p.path, err)
-	}
-	return Event{}, nil
+	return Event{}, p.watch.await()
 }
 
 func (p *PTY) attach() (Event, error) {
