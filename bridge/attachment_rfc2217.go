@@ -53,7 +53,9 @@ type rfcClient struct {
 	mu      sync.Mutex
 	changed *sync.Cond       // of mu: all below
 	machine *rfc2217.Machine // nil: no session yet
-	modem   line.ModemLines  // inputs, as last told
+	modem   line.ModemLines  // as last told
+	told    bool             // modem was told
+	set     line.ModemLines  // outputs that the client has set
 	answers []byte           // whole sequences for the client; they go first
 	data    []byte           // of the device, encoded
 	pressed bool             // a write deadline has passed
@@ -92,8 +94,14 @@ func (c *rfcClient) start() {
 	inForce, can := c.use.port()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// A connect leaves DTR and RTS as the device's rule has them. How they stand
+	// is told soon; until then the answer to a query is what Linux does at an open.
+	outputs := line.ModemOutputs
+	if c.told {
+		outputs &= c.modem
+	}
 	c.machine = rfc2217.New(rfc2217.Config{
-		State: rfc2217.State{Line: inForce, Outputs: line.ModemOutputs},
+		State: rfc2217.State{Line: inForce, Outputs: outputs},
 		Modem: c.modem,
 		Grant: func(now, wanted rfc2217.State) rfc2217.State { return grantRFC(can, now, wanted) },
 	})
@@ -141,6 +149,7 @@ func (c *rfcClient) next(p []byte) (rfc2217.Request, int, bool) {
 		c.changed.Wait()
 	}
 	request, n := c.machine.Next(p)
+	c.set |= request.Mask
 	if request.Kind == rfc2217.KindPurge && request.Purge&rfc2217.PurgeReceive != 0 {
 		c.data = c.data[:0]
 	}
@@ -157,7 +166,7 @@ func (c *rfcClient) do(r rfc2217.Request) error {
 	case rfc2217.KindLine:
 		c.use.setLine(r.State.Line)
 	case rfc2217.KindOutputs:
-		c.use.drive(line.ModemOutputs, r.State.Outputs)
+		c.use.drive(r.Mask, r.State.Outputs)
 	case rfc2217.KindBreak:
 		on := uint64(0)
 		if r.State.Break {
@@ -269,8 +278,9 @@ func (c *rfcClient) apply(_ context.Context, control session.Control) {
 	defer c.mu.Unlock()
 	switch control.Kind {
 	case session.KindModem:
-		c.modem = line.ModemLines(control.Bits)
+		c.modem, c.told = line.ModemLines(control.Bits), true
 		if c.machine != nil {
+			c.machine.Outputs(line.ModemOutputs&^c.set, c.modem)
 			c.machine.Modem(c.modem)
 			c.flush()
 		}

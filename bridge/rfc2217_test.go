@@ -372,3 +372,45 @@ func TestPTYBackPressure(t *testing.T) {
 		t.Errorf("the device got something else than the %d bytes, %v", n, err)
 	}
 }
+
+// TestRFC2217Outputs: a connect leaves DTR and RTS as they are, and a client that
+// sets one of them does not set the other.
+func TestRFC2217Outputs(t *testing.T) {
+	b := newPinBench(t, bridge.Rule{DTR: line.DriveOff, RTS: line.DriveOff}, 0)
+	s, err := b.attacher.Attach(bridge.Spec{Device: "lab", RFC2217: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, _, err := dialed(t, s.Where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	history := func() []string {
+		b.port.mu.Lock()
+		defer b.port.mu.Unlock()
+		return slices.Clone(b.port.pins.history)
+	}
+	// IAC WILL COM-PORT-OPTION, and an answered query: the client is served.
+	if _, err := conn.Write([]byte("\xff\xfb\x2c\xff\xfa\x2c\x01\x00\x00\x00\x00\xff\xf0")); err != nil {
+		t.Fatal(err)
+	}
+	var got []byte
+	buf := make([]byte, 100)
+	for !strings.Contains(string(got), "\xff\xfa\x2c\x65") {
+		n, err := conn.Read(buf)
+		if err != nil {
+			t.Fatalf("%q, %v", got, err)
+		}
+		got = append(got, buf[:n]...)
+	}
+	if pins := history(); len(pins) > 0 {
+		t.Errorf("a connect has set %q", pins)
+	}
+	if _, err := conn.Write([]byte("\xff\xfa\x2c\x05\x0b\xff\xf0")); err != nil { // RTS on
+		t.Fatal(err)
+	}
+	b.eventually("RTS is set", func() bool { return len(history()) > 0 })
+	if _, what, _ := strings.Cut(history()[0], " "); what != "rts" {
+		t.Errorf("a client that sets RTS sets %q", what)
+	}
+}

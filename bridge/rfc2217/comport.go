@@ -170,7 +170,7 @@ func (m *Machine) setOutput(output line.ModemLines, how control) Request {
 	}
 	m.tellOutput(output)
 	if how != 0 && (m.state.Outputs^wanted.Outputs)&output == 0 {
-		return Request{Kind: KindOutputs}
+		return Request{Kind: KindOutputs, Mask: output}
 	}
 	return Request{}
 }

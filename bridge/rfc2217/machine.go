@@ -58,7 +58,8 @@ const (
 	KindData
 	// KindLine: State.Line is to be in force.
 	KindLine
-	// KindOutputs: State.Outputs are to be on, the other outputs off.
+	// KindOutputs: those of Mask that are in State.Outputs are to be on, the
+	// others of Mask off. The client has said nothing of other outputs.
 	KindOutputs
 	// KindBreak: State.Break says whether a break is to be sent from now on.
 	KindBreak
@@ -83,6 +84,7 @@ type Request struct {
 	Kind      Kind
 	Data      []byte // aliases what was given to Next
 	State     State
+	Mask      line.ModemLines
 	Purge     Purge
 	LineMask  LineState
 	ModemMask ModemState

@@ -73,6 +73,21 @@ func TestGrant(t *testing.T) {
 	})
 }
 
+// TestOutputs: how an output stands is told when it is asked for; a request is
+// of the one output that the client names.
+func TestOutputs(t *testing.T) {
+	m := active(t, rfc2217.Config{State: rfc2217.State{Outputs: line.ModemOutputs}})
+	m.Outputs(line.ModemOutputs, line.RTS|line.CTS)
+	expect(t, m, "unasked", "")
+	feed(m, wire(t, "IAC SB 44 5 7 IAC SE IAC SB 44 5 10 IAC SE"))
+	expect(t, m, "asked", "IAC SB 44 105 9 IAC SE IAC SB 44 105 11 IAC SE")
+	m.Outputs(line.DTR, line.DTR)
+	request, _ := m.Next(wire(t, "IAC SB 44 5 12 IAC SE"))
+	if request.Kind != rfc2217.KindOutputs || request.Mask != line.RTS || request.State.Outputs != line.DTR {
+		t.Errorf("request %+v", request)
+	}
+}
+
 // TestCorrect: what fails later is told unasked, each value that differs once.
 func TestCorrect(t *testing.T) {
 	m := active(t, rfc2217.Config{})

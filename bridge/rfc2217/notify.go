@@ -142,3 +142,11 @@ func (m *Machine) Resume() {
 		m.answer(commandResume)
 	}
 }
+
+// Outputs is told how those outputs of mask stand that the client has not set.
+// The client is not told of it: pyserial takes an unasked SET-CONTROL for the
+// answer to one of its own, and gives up when that is another.
+func (m *Machine) Outputs(mask, on line.ModemLines) {
+	mask &= line.ModemOutputs
+	m.state.Outputs = m.state.Outputs&^mask | on&mask
+}
