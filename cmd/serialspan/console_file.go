@@ -35,7 +35,8 @@ type consoleFile struct {
 	mend func()      // deferred by the goroutine that sends
 
 	mu      sync.Mutex
-	ended   chan struct{} // nil: none is being sent
+	sending bool
+	ended   chan struct{} // of the last, closed when nothing more is said of it; nil: there was none
 	aborted bool
 }
 
@@ -46,7 +47,7 @@ func (f *consoleFile) busy() bool {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.ended != nil
+	return f.sending
 }
 
 // start begins to send a file, in a goroutine that ends with it, by abort, or
@@ -70,16 +71,21 @@ func (f *consoleFile) start(path string) error {
 	}
 	ended := make(chan struct{})
 	f.mu.Lock()
-	f.ended, f.aborted = ended, false
+	before := f.ended
+	f.sending, f.ended, f.aborted = true, ended, false
 	f.mu.Unlock()
 	go func() {
 		defer f.mend()
 		defer close(ended)
 		defer file.Close()
-		f.send(file, filepath.Base(path), info.Size())
+		if before != nil {
+			<-before
+		}
+		outcome := f.send(file, filepath.Base(path), info.Size())
 		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.ended = nil
+		f.sending = false // who reads that it was sent may type the next at once
+		f.mu.Unlock()
+		fmt.Fprint(f.say, outcome)
 	}()
 	return nil
 }
@@ -109,8 +115,9 @@ func (f *consoleFile) join(patience time.Duration) {
 	}
 }
 
-// send copies the file and says how far it is. The terminal is raw.
-func (f *consoleFile) send(file io.Reader, name string, total int64) {
+// send copies the file and says how far it is; it returns what to say in the end.
+// The terminal is raw.
+func (f *consoleFile) send(file io.Reader, name string, total int64) (outcome string) {
 	began, told := time.Now(), time.Time{}
 	var done uint64
 	buf := make([]byte, 1024)
@@ -120,14 +127,11 @@ func (f *consoleFile) send(file io.Reader, name string, total int64) {
 		took := time.Since(began)
 		switch {
 		case errors.Is(err, io.EOF):
-			fmt.Fprintf(f.say, "\r\n*** sent %s: %s in %s\r\n", printable(name), size(done), took.Round(100*time.Millisecond))
-			return
+			return fmt.Sprintf("\r\n*** sent %s: %s in %s\r\n", printable(name), size(done), took.Round(100*time.Millisecond))
 		case errors.Is(err, errAborted):
-			fmt.Fprintf(f.say, "\r\n*** ended: %s of %s are with the device\r\n", size(done), size(uint64(total)))
-			return
+			return fmt.Sprintf("\r\n*** ended: %s of %s are with the device\r\n", size(done), size(uint64(total)))
 		case err != nil:
-			fmt.Fprintf(f.say, "\r\n*** send file %s: %s after %s\r\n", printable(name), printable(err.Error()), size(done))
-			return
+			return fmt.Sprintf("\r\n*** send file %s: %s after %s\r\n", printable(name), printable(err.Error()), size(done))
 		}
 		if time.Since(told) >= fileTell {
 			told = time.Now()

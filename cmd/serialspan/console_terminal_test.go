@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -45,6 +46,7 @@ func sit(t *testing.T, agent *controltest.Agent, args ...string) *desk {
 	go func() {
 		a := &app{in: d.program, out: d.program, err: io.MultiWriter(d.program, &d.failed)}
 		d.ended <- a.run(ctx, append([]string{"console", "stick", "--socket", socket}, args...))
+		_ = d.person.SetReadDeadline(time.Now().Add(time.Second)) // what it said last is on its way
 	}()
 	d.sees("helps\r\n")
 	return d
