@@ -114,6 +114,7 @@ func (d *device) begin(open session.Open, peer identity.NodeID) *lease {
 	log := d.log.With("node", peer)
 	l := &lease{peer: peer, kind: open.Kind, began: time.Now(), readOnly: open.ReadOnly}
 	l.link = newLink(open.ID, d.publisher.config.Window, &portSink{device: d, lease: l}, log)
+	l.link.end.Expect(open.Window) // the device may send before connect
 	if open.Resume {
 		// The consumer's session is not known here: it learns how much of
 		// what this side had for it is lost, before anything else.

@@ -147,6 +147,7 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 	l := u.link
 	if l == nil {
 		l = newLink(open.ID, u.config.Window, u.sink(), u.log)
+		l.end.Expect(accept.Window)        // the application may write before connect
 		between := u.begun && !open.Resume // of one that was resumed the owner tells the gap
 		u.begun, u.next = true, newID()
 		if between {

@@ -61,6 +61,10 @@ func NewEnd(window int) *End {
 	return &End{out: sender{limit: window}, in: receiver{window: window}}
 }
 
+// Expect keeps what is written before the first Connect within the peer's window
+// too; what passes that would be a violation of the protocol.
+func (e *End) Expect(window uint64) { e.out.limit = int(min(uint64(e.in.window), window)) }
+
 // Connect starts the use of a new stream after OPEN and ACCEPT: next is the
 // offset the peer expects, window what it takes past its last ACK. It rewinds
 // to next. CodeCannotResume: the bytes from there on are no longer, or not
@@ -69,7 +73,7 @@ func (e *End) Connect(now time.Duration, next, window uint64) error {
 	if err := e.out.rewind(next); err != nil {
 		return err
 	}
-	e.out.limit = int(min(uint64(e.in.window), window))
+	e.Expect(window)
 	// A peer keeps as much unacknowledged as both windows allow: it must not
 	// have to wait for an ACK that waits for more.
 	e.in.ackAfter = uint64(min(ackBytes, max(e.out.limit/4, 1)))

@@ -392,3 +392,17 @@ func TestNoAllocation(t *testing.T) {
 		}
 	}
 }
+
+// TestExpect: what is written before the stream is there keeps to the peer's window.
+func TestExpect(t *testing.T) {
+	e := session.NewEnd(1000)
+	e.Expect(100)
+	if n := e.Write(0, make([]byte, 500)); n != 100 || e.Room() != 0 {
+		t.Errorf("%d bytes taken, room for %d", n, e.Room())
+	}
+	e = session.NewEnd(1000)
+	e.Expect(5000)
+	if n := e.Write(0, make([]byte, 5000)); n != 1000 {
+		t.Errorf("%d bytes taken by a smaller window of its own", n)
+	}
+}
