@@ -17,8 +17,16 @@ type NodesAnswer struct {
 
 // DevicesAnswer is the answer to GET /v1/devices, by name and node.
 type DevicesAnswer struct {
-	API     string   `json:"api"`
-	Devices []Device `json:"devices"`
+	API       string      `json:"api"`
+	Devices   []Device    `json:"devices"`
+	LeftAlone []LeftAlone `json:"left_alone,omitempty"` // of this machine
+}
+
+// LeftAlone is a tty that the agent does not touch, whatever devices.publish
+// says, unless a rule names it by its path.
+type LeftAlone struct {
+	Path   string `json:"path"`
+	Reason string `json:"reason"` // "console": the kernel writes there; "no hardware": a placeholder
 }
 
 // AttachmentsAnswer is the answer to GET /v1/attachments, by ID.

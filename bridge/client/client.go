@@ -67,9 +67,15 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 
 // Devices returns all published devices of the cluster by name.
 func (c *Client) Devices(ctx context.Context) ([]Device, error) {
+	answer, err := c.DevicesAnswer(ctx)
+	return answer.Devices, err
+}
+
+// DevicesAnswer is Devices with what this machine leaves alone.
+func (c *Client) DevicesAnswer(ctx context.Context) (DevicesAnswer, error) {
 	var answer DevicesAnswer
 	err := c.call(ctx, http.MethodGet, "/v1/devices", nil, &answer)
-	return answer.Devices, err
+	return answer, err
 }
 
 // Attachments returns the attachments of this machine.

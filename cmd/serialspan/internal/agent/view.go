@@ -81,6 +81,15 @@ func (a *Agent) Devices() []client.Device {
 	return all
 }
 
+// LeftAlone returns the ttys of this machine that nobody asked to touch.
+func (a *Agent) LeftAlone() []client.LeftAlone {
+	var all []client.LeftAlone
+	for _, c := range a.publisher.Ignored() {
+		all = append(all, client.LeftAlone{Path: c.Path, Reason: c.Skip})
+	}
+	return all
+}
+
 func device(s registry.Status) client.Device {
 	states := map[registry.State]client.DeviceState{
 		registry.StateAvailable: client.DeviceAvailable, registry.StateInUse: client.DeviceInUse,

@@ -24,6 +24,7 @@ type Agent interface {
 	Status() client.Status
 	Nodes() []client.Node
 	Devices() []client.Device
+	LeftAlone() []client.LeftAlone
 	Attachments() []client.Attachment
 	Sessions() []client.Session
 	// Watch returns a channel that signals that one of the above may have
@@ -157,8 +158,10 @@ func (s *server) handler(ctx context.Context) http.Handler {
 			status.Problems = filled(status.Problems)
 			return client.StatusAnswer{API: client.Version, Status: status}
 		},
-		client.ListNodes:   func() any { return client.NodesAnswer{API: client.Version, Nodes: filled(agent.Nodes())} },
-		client.ListDevices: func() any { return client.DevicesAnswer{API: client.Version, Devices: filled(agent.Devices())} },
+		client.ListNodes: func() any { return client.NodesAnswer{API: client.Version, Nodes: filled(agent.Nodes())} },
+		client.ListDevices: func() any {
+			return client.DevicesAnswer{API: client.Version, Devices: filled(agent.Devices()), LeftAlone: agent.LeftAlone()}
+		},
 		client.ListAttachments: func() any {
 			return client.AttachmentsAnswer{API: client.Version, Attachments: filled(agent.Attachments())}
 		},

@@ -19,6 +19,9 @@ import (
 // Agent satisfies control.Agent. It is safe for concurrent use; the zero value
 // has no devices.
 type Agent struct {
+	// Alone is what LeftAlone returns; set before it is served.
+	Alone []client.LeftAlone
+
 	// Open is called for each console with the agent's end of a stream; nil
 	// makes every console echo. An error is what Console returns.
 	Open func(device string, take client.Take) (io.ReadWriteCloser, error)
@@ -103,6 +106,9 @@ func (a *Agent) Devices() []client.Device {
 	defer a.mu.Unlock()
 	return append([]client.Device(nil), a.devices...)
 }
+
+// LeftAlone returns Alone.
+func (a *Agent) LeftAlone() []client.LeftAlone { return a.Alone }
 
 // Attachments returns what Attach made.
 func (a *Agent) Attachments() []client.Attachment {
