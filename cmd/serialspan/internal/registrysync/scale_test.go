@@ -43,7 +43,6 @@ type scaled struct {
 	heap          float64 // bytes per member
 	cpu           float64 // share of a core per member while idle, in virtual time
 	goroutines    float64 // per member
-	late          int     // arrivals later than limit
 }
 
 type traffic struct{ messages, bytes float64 }
