@@ -17,6 +17,7 @@ type Carrier interface {
 	SetPeer(id identity.NodeID, key identity.WireGuardKey) error
 	RemovePeer(id identity.NodeID)
 	HasPeer(id identity.NodeID) bool
+	IsStraight(id identity.NodeID) bool
 	Peers() []identity.NodeID
 	SetRoute(id identity.NodeID, r peering.Route)
 	Initiate(id identity.NodeID)

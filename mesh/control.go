@@ -116,9 +116,13 @@ func (m *Mesh) look() time.Duration {
 			// Of a pair the smaller NodeID initiates; the larger one asks.
 			m.apply(m.peering.Announce(now, id, m.self.Compare(id) > 0))
 		}
-		for id := range paths {
+		for id, own := range paths {
 			m.usePeer(id) // it may be one to pass a message on to
-			m.apply(m.peering.Want(now, id))
+			if own {
+				m.apply(m.peering.Want(now, id))
+			} else {
+				m.apply(m.peering.WantStraight(now, id))
+			}
 		}
 		effects, next := m.peering.Tick(now, m.tunnel.Activity)
 		m.apply(effects)
@@ -295,7 +299,7 @@ func (m *Mesh) removeIdle(after time.Duration) {
 	m.do(func() {
 		for _, id := range m.tunnel.Peers() {
 			sent, heard := m.tunnel.Activity(id)
-			if m.sessions[id] > 0 || m.now()-max(sent, heard, m.added[id]) < after {
+			if m.sessions[id] > 0 || m.peering.IsKept(id) || m.now()-max(sent, heard, m.added[id]) < after {
 				continue
 			}
 			m.tunnel.RemovePeer(id)

@@ -18,6 +18,14 @@ import (
 // exchangeTimeout bounds one exchange of memberships, its dial included.
 const exchangeTimeout = 10 * time.Second
 
+// An exchange that failed is tried again after pauses that grow from
+// exchangePause to exchangeLast, then left to the join loop: a member was
+// reached by three datagrams, and on a bad network the next three may take long.
+const (
+	exchangePause = 500 * time.Millisecond
+	exchangeLast  = 4 * time.Second
+)
+
 func (m *Mesh) assembleGossip() error {
 	var err error
 	m.gossip, err = gossip.New(gossip.Config{
@@ -101,6 +109,24 @@ func (m *Mesh) gossipLoop(ctx context.Context) {
 }
 
 func (m *Mesh) exchangeMemberships(ctx context.Context, id identity.NodeID) {
+	for pause := exchangePause; ; pause *= 2 {
+		err := m.exchangeOnce(ctx, id)
+		if err == nil {
+			return
+		}
+		m.log.Debug("membership exchange failed", "node", id.Short(), "err", err)
+		if pause > exchangeLast {
+			return // the join loop comes by again as long as the member is missing
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (m *Mesh) exchangeOnce(ctx context.Context, id identity.NodeID) error {
 	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
 	defer cancel()
 	// Side by side, since they mostly agree on the secret. Where the other has
@@ -116,10 +142,7 @@ func (m *Mesh) exchangeMemberships(ctx context.Context, id identity.NodeID) {
 	} else if err != nil {
 		err = m.gossip.Join(ctx, []identity.NodeID{id})
 	}
-	if err != nil {
-		// The join loop comes by again as long as the member is missing.
-		m.log.Debug("membership exchange failed", "node", id.Short(), "err", err)
-	}
+	return err
 }
 
 // Leave tells the others that this node goes, and blocks until they were told,

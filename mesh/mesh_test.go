@@ -268,26 +268,6 @@ func TestPeersOfTheDeadAreRemoved(t *testing.T) {
 	})
 }
 
-// The mesh heals after a cut that lasted long enough for both halves to have
-// given the other up.
-func TestPartitionHeals(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		net := meshtest.New(t, lan)
-		a := net.Start("a", meshtest.Options{})
-		b := net.Start("b", meshtest.Options{Join: []*meshtest.Node{a}})
-		c := net.Start("c", meshtest.Options{Join: []*meshtest.Node{a}})
-		d := net.Start("d", meshtest.Options{Join: []*meshtest.Node{a}})
-		net.WaitFor(5*time.Second, "all to see all alive", allAlive(a, b, c, d))
-		one, other := []*meshtest.Node{a, b}, []*meshtest.Node{c, d}
-		net.Cut(one, other)
-		net.WaitFor(5*time.Minute, "the halves to part", func() bool { return a.State(c) == mesh.Dead && d.State(b) == mesh.Dead })
-		time.Sleep(time.Hour)
-		net.Heal(one, other)
-		took := net.WaitFor(time.Minute, "one mesh again", allAlive(a, b, c, d))
-		t.Logf("healed in %v", took)
-	})
-}
-
 // A seed that is gone is not needed: a node comes back through anybody it knew.
 func TestComesBackThroughAnyMember(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

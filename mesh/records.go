@@ -241,6 +241,7 @@ func (m *Mesh) seenAs(addr netip.AddrPort) {
 	m.seenAt = m.now()
 	m.seen = append([]netip.AddrPort{addr}, m.seen...)
 	m.seen = m.seen[:min(len(m.seen), maxSeen)]
+	m.relaysChanged = true // behind a NAT, the paths to some are kept open
 	m.lookAtAddresses()
 }
 

@@ -102,8 +102,8 @@ func (m *Mesh) passOn(from, to identity.NodeID, message []byte) {
 		m.relay.limited.Add(1)
 		return
 	}
-	if !m.tunnel.HasPeer(to) {
-		m.signals.wantPath(to) // the next one will find it
+	if !m.tunnel.IsStraight(to) {
+		m.signals.wantStraight(to) // the next one will find it
 		return
 	}
 	if m.tunnel.TryRelay(to, byte(plane.Relayed), from, message) == nil {
@@ -146,6 +146,11 @@ func (m *Mesh) lookForRelays() {
 		ids = append(ids, r.id)
 	}
 	m.apply(m.peering.SetRelays(m.now(), ids))
+	if len(m.seen) == 0 {
+		ids = nil // nobody sees us elsewhere than we are
+	}
+	// Through these, members reach us that a router does not let in.
+	m.peering.SetKept(ids[:min(len(ids), peering.MaxRelays)])
 	if m.cfg.Relay == RelayAuto && straight >= 2 && !m.record.Relay {
 		m.record.Relay = true
 		m.relay.offered.Store(true)

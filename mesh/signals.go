@@ -12,21 +12,27 @@ type signals struct {
 	wake chan struct{}
 
 	mu         sync.Mutex
-	paths      map[identity.NodeID]struct{}
+	paths      map[identity.NodeID]bool // true: for our own sake too
 	handshakes map[identity.NodeID]struct{}
 	burnt      bool
 }
 
 func (s *signals) init() {
 	s.wake = make(chan struct{}, 1)
-	s.paths = make(map[identity.NodeID]struct{})
+	s.paths = make(map[identity.NodeID]bool)
 	s.handshakes = make(map[identity.NodeID]struct{})
 }
 
-func (s *signals) wantPath(id identity.NodeID) {
+// wantPath notes that something should go to a member.
+func (s *signals) wantPath(id identity.NodeID) { s.want(id, true) }
+
+// wantStraight notes that something of another member's should go to a member.
+func (s *signals) wantStraight(id identity.NodeID) { s.want(id, false) }
+
+func (s *signals) want(id identity.NodeID, own bool) {
 	s.mu.Lock()
-	_, noted := s.paths[id]
-	s.paths[id] = struct{}{}
+	before, noted := s.paths[id]
+	s.paths[id] = before || own
 	s.mu.Unlock()
 	if !noted {
 		s.look()
@@ -66,11 +72,11 @@ func (s *signals) look() {
 }
 
 // take returns the notes, nil for none, and starts new ones.
-func (s *signals) take() (paths, handshakes map[identity.NodeID]struct{}) {
+func (s *signals) take() (paths map[identity.NodeID]bool, handshakes map[identity.NodeID]struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.paths) > 0 {
-		paths, s.paths = s.paths, make(map[identity.NodeID]struct{})
+		paths, s.paths = s.paths, make(map[identity.NodeID]bool)
 	}
 	if len(s.handshakes) > 0 {
 		handshakes, s.handshakes = s.handshakes, make(map[identity.NodeID]struct{})

@@ -36,6 +36,9 @@ type clockedAgent struct {
 	name, dir string
 	id        identity.NodeID
 	listen    string
+	config    string
+	host      *lab.Host
+	cmd       *exec.Cmd // nil: it was killed
 }
 
 // port is the UDP port.
@@ -58,8 +61,8 @@ func startClocked(t *testing.T, host *lab.Host, name, secretFile string, offset 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	a := &clockedAgent{name: name, dir: dir}
 	socket, config := filepath.Join(dir, "agent.sock"), filepath.Join(dir, "serialspan.yaml")
+	a := &clockedAgent{name: name, dir: dir, config: config, host: host}
 	text := agentConfig(t, name, lab.Settings{
 		"node":    lab.Settings{"name": name, "state_dir": filepath.Join(dir, "state")},
 		"cluster": lab.Settings{"secret_file": secretFile},
@@ -70,20 +73,37 @@ func startClocked(t *testing.T, host *lab.Host, name, secretFile string, offset 
 		t.Fatal(err)
 	}
 	a.Client = client.New(client.Config{Socket: socket})
-	a.start(t, host, exec.Command(lab.Program(t), "agent", "--config", config), offset)
-	lab.WaitFor(t, "the control socket of "+name, 10*time.Second, func() error {
-		status, err := a.Status(t.Context())
-		a.id, a.listen = status.ID, status.Listen
-		return err
+	a.start(t, offset)
+	a.ready(t)
+	t.Cleanup(func() {
+		if a.cmd == nil {
+			return
+		}
+		_ = a.cmd.Process.Signal(unix.SIGTERM)
+		if err := a.cmd.Wait(); err != nil {
+			t.Errorf("agent %s: %v", a.name, err)
+		}
 	})
 	return a
 }
 
-func (a *clockedAgent) start(t *testing.T, host *lab.Host, cmd *exec.Cmd, offset time.Duration) {
+// ready waits for the control socket to answer.
+func (a *clockedAgent) ready(t *testing.T) {
 	t.Helper()
+	lab.WaitFor(t, "the control socket of "+a.name, 10*time.Second, func() error {
+		status, err := a.Status(t.Context())
+		a.id, a.listen = status.ID, status.Listen
+		return err
+	})
+}
+
+// start starts the process, with its clock offset ahead.
+func (a *clockedAgent) start(t *testing.T, offset time.Duration) {
+	t.Helper()
+	cmd := exec.Command(lab.Program(t), "agent", "--config", a.config)
 	output := &lockedBuffer{}
 	cmd.Stdout, cmd.Stderr = output, output
-	err := on(host, func() (err error) {
+	err := on(a.host, func() (err error) {
 		a.Process, err = clock.Start(cmd, offset)
 		return err
 	})
@@ -93,15 +113,22 @@ func (a *clockedAgent) start(t *testing.T, host *lab.Host, cmd *exec.Cmd, offset
 	if err != nil {
 		t.Fatal(err)
 	}
+	a.cmd = cmd
 	t.Cleanup(func() {
-		_ = cmd.Process.Signal(unix.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("agent %s: %v", a.name, err)
-		}
 		if text := output.String(); t.Failed() {
 			t.Logf("log of agent %s:\n%s", a.name, text[max(0, len(text)-16<<10):])
 		}
 	})
+}
+
+// kill ends the process as a power failure does.
+func (a *clockedAgent) kill(t *testing.T) {
+	t.Helper()
+	if err := a.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = a.cmd.Wait() // it was killed
+	a.cmd = nil
 }
 
 // TestClocks has a mesh whose members are in 2016, in 2100 and now, and steps

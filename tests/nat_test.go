@@ -15,37 +15,44 @@ import (
 // cloud hosts that everybody reaches.
 type sites struct {
 	net            *lab.Network
+	hosts          map[string]*lab.Host // behind routers
 	cloud, spare   *lab.Agent
 	edge, consumer *lab.Agent
 	device         *lab.TTY
+	secret         string
+	join           lab.Settings
 }
 
 func newSites(t *testing.T, nat lab.NAT) *sites {
 	t.Helper()
 	s := &sites{net: lab.NewNetwork(t, "cloud", "spare"), device: lab.NewTTY(t)}
 	edgeHost, consumerHost := s.net.AddSite(t, "edge", nat), s.net.AddSite(t, "consumer", nat)
-	secret := lab.NewSecret(t)
-	s.cloud = lab.StartAgent(t, s.net.Host("cloud"), "cloud", secret, nil)
-	join := lab.Settings{"join": []string{s.net.Host("cloud").Addr.String(), s.net.Host("spare").Addr.String()}}
-	s.spare = lab.StartAgent(t, s.net.Host("spare"), "spare", secret, lab.Settings{"cluster": join})
-	s.edge = lab.StartAgent(t, edgeHost, "edge", secret, lab.Settings{
-		"cluster": join, "devices": lab.Device("far-stick", s.device.Path),
+	s.hosts = map[string]*lab.Host{"edge": edgeHost, "consumer": consumerHost}
+	s.secret = lab.NewSecret(t)
+	s.cloud = lab.StartAgent(t, s.net.Host("cloud"), "cloud", s.secret, nil)
+	s.join = lab.Settings{"join": []string{s.net.Host("cloud").Addr.String(), s.net.Host("spare").Addr.String()}}
+	s.spare = lab.StartAgent(t, s.net.Host("spare"), "spare", s.secret, lab.Settings{"cluster": s.join})
+	s.edge = lab.StartAgent(t, edgeHost, "edge", s.secret, lab.Settings{
+		"cluster": s.join, "devices": lab.Device("far-stick", s.device.Path),
 	})
-	s.consumer = lab.StartAgent(t, consumerHost, "consumer", secret, lab.Settings{"cluster": join})
+	s.consumer = lab.StartAgent(t, consumerHost, "consumer", s.secret, lab.Settings{"cluster": s.join})
 	s.consumer.WaitDevice("far-stick", 20*time.Second)
-	go func() { // the stick echoes
-		buf := make([]byte, 4096)
-		for {
-			n, err := s.device.Read(buf)
-			if err != nil {
-				return
-			}
-			if _, err := s.device.Write(buf[:n]); err != nil {
-				return
-			}
-		}
-	}()
+	go echo(s.device)
 	return s
+}
+
+// echo sends back what is written to a device until the test ends.
+func echo(device *lab.TTY) {
+	buf := make([]byte, 4096)
+	for {
+		n, err := device.Read(buf)
+		if err != nil {
+			return
+		}
+		if _, err := device.Write(buf[:n]); err != nil {
+			return
+		}
+	}
 }
 
 // path returns how the consumer reaches the edge.
@@ -66,9 +73,14 @@ func (s *sites) path(t *testing.T) string {
 // open opens the stick as a stream of bytes.
 func (s *sites) open(t *testing.T) io.ReadWriteCloser {
 	t.Helper()
+	return openRaw(t, s.consumer, "far-stick")
+}
+
+func openRaw(t *testing.T, a *lab.Agent, device string) io.ReadWriteCloser {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	stream, err := s.consumer.Client().OpenRaw(ctx, "far-stick", 0)
+	stream, err := a.Client().OpenRaw(ctx, device, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

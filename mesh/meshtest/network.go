@@ -29,8 +29,9 @@ import (
 // Link is what happens to datagrams between two nodes, each way.
 type Link struct {
 	Delay  time.Duration // one way
-	Jitter time.Duration // added, uniform in [0, Jitter)
+	Jitter time.Duration // added, uniform in [0, Jitter): datagrams overtake each other
 	Loss   float64       // probability that a datagram is lost
+	Twice  float64       // probability that a datagram arrives twice
 }
 
 // Network is an in-memory network with one cluster on it.
@@ -45,6 +46,13 @@ type Network struct {
 // New makes a network whose links are all like link.
 func New(t testing.TB, link Link) *Network {
 	t.Helper()
+	return NewSeeded(t, link, 0)
+}
+
+// NewSeeded is New with a seed for losses, jitter and duplicates. The scheduler
+// still has a say in what they hit.
+func NewSeeded(t testing.TB, link Link, seed uint64) *Network {
+	t.Helper()
 	secret, err := identity.NewSecret()
 	if err != nil {
 		t.Fatal(err)
@@ -52,11 +60,11 @@ func New(t testing.TB, link Link) *Network {
 	// The nodes' last pings time out within a minute of virtual time, which
 	// stands still when the test is over.
 	t.Cleanup(func() { time.Sleep(time.Minute) })
-	return &Network{t: t, link: link, secret: secret, hub: memnet.New(memnet.Config{Link: hubLink(link)})}
+	return &Network{t: t, link: link, secret: secret, hub: memnet.New(memnet.Config{Link: hubLink(link), Seed: seed})}
 }
 
 func hubLink(l Link) memnet.Link {
-	return memnet.Link{Delay: l.Delay, Jitter: l.Jitter, Loss: l.Loss}
+	return memnet.Link{Delay: l.Delay, Jitter: l.Jitter, Loss: l.Loss, Twice: l.Twice}
 }
 
 // Secret returns the cluster's secret.

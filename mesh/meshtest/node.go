@@ -33,12 +33,32 @@ type Options struct {
 	Secret      identity.Secret            // default: the network's
 	StateDir    string                     // default: a new one
 	Addr        netip.AddrPort             // default: a new one
+	NAT         NAT                        // the router before it; default: none
 	Wall        func() time.Time           // its wall clock; default: the bubble's
 	PassThrough bool                       // in place of WireGuard, see package memtunnel
 	// Prepare is called with the node before it runs; default: nothing.
 	Prepare func(*mesh.Mesh, *identity.Identity, identity.ClusterID)
 	Logger  *slog.Logger // default: none
 }
+
+// NAT is what kind of router a node is behind.
+type NAT struct {
+	Kind    NATKind
+	Timeout time.Duration // of a mapping that nothing passes; default 30 s
+}
+
+// NATKind says how a router translates addresses. Both kinds let in only what
+// answers the node.
+type NATKind int
+
+const (
+	// NoNAT: there is no router.
+	NoNAT NATKind = iota
+	// Cone: every member sees the same port (endpoint-independent mapping).
+	Cone
+	// Symmetric: every member sees another port.
+	Symmetric
+)
 
 // Node is a mesh node on a Network.
 type Node struct {
@@ -71,7 +91,7 @@ func (n *Network) Start(name string, o Options) *Node {
 	}
 	store, err := mesh.OpenStore(o.StateDir, "machine of "+name)
 	n.fatal(err, "start %s", name)
-	node := &Node{Name: name, Addr: o.Addr, Dir: o.StateDir, net: n, options: o, socket: n.hub.UDP(o.Addr), store: store, done: make(chan error, 1)}
+	node := &Node{Name: name, Addr: o.Addr, Dir: o.StateDir, net: n, options: o, socket: n.socket(o), store: store, done: make(chan error, 1)}
 	join := o.JoinAddress
 	for _, other := range o.Join {
 		join = append(join, other.Addr.String())
@@ -113,6 +133,36 @@ func (n *Node) Traffic() (datagrams, bytes uint64) {
 	datagrams, bytes = n.socket.Sent()
 	return datagrams, bytes + 28*datagrams
 }
+
+// socket makes a node's socket, behind its router if it has one. The outside
+// address is made from the inner one, so that a node that restarts keeps it.
+func (n *Network) socket(o Options) *memnet.UDP {
+	if o.NAT.Kind == NoNAT {
+		return n.hub.UDP(o.Addr)
+	}
+	outside := o.Addr.Addr().As4()
+	outside[0], outside[1] = 198, 18 // RFC 2544: for tests
+	return n.hub.UDPBehind(o.Addr, memnet.NAT{
+		Public: netip.AddrFrom4(outside), Symmetric: o.NAT.Kind == Symmetric, Timeout: o.NAT.Timeout,
+	})
+}
+
+// Sent returns what the node has sent since it started, by the first byte of
+// the datagrams: WireGuard's types 1 to 4, those of package join and probe.
+func (n *Node) Sent() map[byte]Traffic {
+	sent := make(map[byte]Traffic)
+	for kind, t := range n.socket.SentByType() {
+		sent[kind] = Traffic(t)
+	}
+	return sent
+}
+
+// Silence returns the longest pause so far between two datagrams from this node
+// to another's address.
+func (n *Node) Silence(to *Node) time.Duration { return n.socket.Silence(to.Addr) }
+
+// Traffic is datagrams and the bytes in them, without IP and UDP headers.
+type Traffic struct{ Datagrams, Bytes uint64 }
 
 // Stop stops the node in order: the others are told.
 func (n *Node) Stop() {

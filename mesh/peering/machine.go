@@ -20,6 +20,9 @@ const (
 	// longestGap bounds the gap between the probes of a path in doubt, which is
 	// two round trips where those are long.
 	longestGap = time.Second
+	// keepEvery: a path through a NAT that is to stay open gets a probe when we
+	// sent nothing for so long. Linux forgets a flow after 30 s at the earliest.
+	keepEvery = 25 * time.Second
 	// deadAfter probes without an answer the path is dead.
 	deadAfter = 3
 	// wantedFor: a search goes on this long after the last Want.
@@ -36,8 +39,12 @@ const (
 	// that two members do.
 	introduceFrom     = 2
 	introduceStranger = 1
-	// introduceGap: at least this long between introductions to a member.
-	introduceGap = 2 * time.Second
+	// At least so long between introductions to a member without an answer, 1,200
+	// bytes each: it grows from introduceFirst to introduceLast, and stays at
+	// introduceFirst while a session is in use. Each handshake that WireGuard
+	// tries begins the rounds anew.
+	introduceFirst = 2 * time.Second
+	introduceLast  = 25 * time.Second
 
 	// relayFrom: the round from which relays are tried too. The addresses of
 	// the member itself have a head start.
@@ -146,6 +153,20 @@ func (m *Machine) SetRelays(now time.Duration, relays []identity.NodeID) (effect
 	return effects
 }
 
+// SetKept says to which members the path is to be kept open through a NAT on our
+// side; for all others it is not any more.
+func (m *Machine) SetKept(ids []identity.NodeID) {
+	for id, p := range m.peers {
+		p.kept = slices.Contains(ids, id)
+	}
+}
+
+// IsKept reports whether the path to a member is kept open.
+func (m *Machine) IsKept(id identity.NodeID) bool {
+	p, ok := m.peers[id]
+	return ok && p.kept
+}
+
 // Reset forgets the path and the probes under way: the member has a new key.
 // The effects take the path away.
 func (m *Machine) Reset(now time.Duration, id identity.NodeID) []Effect {
@@ -200,6 +221,22 @@ func (m *Machine) Want(now time.Duration, id identity.NodeID) []Effect {
 		p.restart(now)
 	}
 	p.wantedUntil = now + wantedFor
+	return m.search(now, p)
+}
+
+// WantStraight is Want on behalf of another member, which wants a message
+// passed on. Only the member's own addresses are searched: a message takes one
+// hop. A search through relays would make each of them search in turn, and two
+// relays would keep each other searching for ever for a member that is gone.
+func (m *Machine) WantStraight(now time.Duration, id identity.NodeID) []Effect {
+	p, ok := m.peers[id]
+	if !ok {
+		return nil
+	}
+	if !p.sought(now) && p.path.IsZero() {
+		p.restart(now)
+	}
+	p.passUntil = now + wantedFor
 	return m.search(now, p)
 }
 
@@ -340,7 +377,7 @@ func (m *Machine) Tick(now time.Duration, activity Activity) (effects []Effect, 
 		sent, heard := activity(id)
 		if p.path.IsZero() {
 			effects = append(effects, m.search(now, p)...)
-			if p.wanted(now) {
+			if p.sought(now) {
 				next = min(next, p.nextRound)
 			}
 			continue

@@ -150,6 +150,58 @@ func TestIdleMemberIsLeftAlone(t *testing.T) {
 	}
 }
 
+// Through a NAT on our side, a path is kept open to those by whom others reach us.
+func TestKeptPathIsShownSomething(t *testing.T) {
+	w := newWorld(home)
+	w.do(w.Want(w.now, peer))
+	w.run(time.Second)
+	w.SetKept([]identity.NodeID{peer})
+	before := w.requests
+	w.run(10 * time.Minute)
+	if n := w.requests - before; n < 23 || n > 25 {
+		t.Errorf("%d probes in ten minutes; want one every 25 s", n)
+	}
+	if len(w.log) != 1 {
+		t.Errorf("paths: %v", w.log)
+	}
+	for range 20 {
+		w.sent, w.heard = w.now, w.now // it is not silent
+		w.run(20 * time.Second)
+	}
+	if n := w.requests - before; n > 25 {
+		t.Errorf("%d probes of a path that is used", n-24)
+	}
+	w.SetKept(nil)
+	before = w.requests
+	w.run(10 * time.Minute)
+	if w.requests != before {
+		t.Errorf("%d probes of a path that is not kept any more", w.requests-before)
+	}
+}
+
+// Others search a member for our sake only at its own addresses, and not for ever.
+func TestWantStraightAsksNoRelays(t *testing.T) {
+	w := newWorld(home)
+	w.answers = nil
+	relay := identity.NodeID{8}
+	w.SetRelays(w.now, []identity.NodeID{relay})
+	w.do(w.WantStraight(w.now, peer))
+	w.run(3 * time.Minute)
+	for _, e := range w.lastRequests {
+		if e.Route.IsRelay() {
+			t.Fatalf("probed through %v", e.Route)
+		}
+	}
+	if w.requests < 5 || w.requests > 12 || len(w.introduced) != 0 {
+		t.Errorf("%d probes, introduced at %v", w.requests, w.introduced)
+	}
+	w.do(w.Want(w.now, peer))
+	w.run(time.Second)
+	if !slices.ContainsFunc(w.lastRequests, func(e peering.Effect) bool { return e.Route.IsRelay() }) {
+		t.Error("for our own sake no relay was asked")
+	}
+}
+
 func TestOnlyAnAnswerMakesAPath(t *testing.T) {
 	w := newWorld(home)
 	w.answers = nil

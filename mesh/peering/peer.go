@@ -42,15 +42,19 @@ type peer struct {
 	confirmed   time.Duration // last answer by the path
 	reacted     time.Duration // last look at the path because of a request from elsewhere
 	inUse       bool
-	met         bool // it has shown that it knows our key
+	kept        bool          // see SetKept
+	asked       time.Duration // last probe request by the path
+	met         bool          // it has shown that it knows our key
 	wantedUntil time.Duration
+	passUntil   time.Duration // the same for the sake of others, see WantStraight
 	askUntil    time.Duration
 
 	// searching
-	round      int
-	nextRound  time.Duration
-	introduced time.Duration
-	lastBack   time.Duration // last request sent back to a requester
+	round        int
+	nextRound    time.Duration
+	introduced   time.Duration
+	introduceGap time.Duration // until the next
+	lastBack     time.Duration // last request sent back to a requester
 
 	// watching
 	doubt     doubt
@@ -66,6 +70,9 @@ type peer struct {
 }
 
 func (p *peer) wanted(now time.Duration) bool { return p.inUse || now < p.wantedUntil }
+
+// sought reports whether a search goes on, for our sake or for that of others.
+func (p *peer) sought(now time.Duration) bool { return p.wanted(now) || now < p.passUntil }
 
 func (p *peer) addCandidate(r Route, said bool) {
 	if r.IsRelay() {
@@ -97,6 +104,7 @@ func (p *peer) use(now time.Duration, r Route) {
 	p.path, p.since, p.confirmed = r, now, now
 	p.doubt, p.missed, p.nextProbe = trusted, 0, 0
 	p.roundTrip = 0 // of another path
+	p.introduceGap = 0
 	p.upgradeGap, p.nextUpgrade = upgradeFirst, never
 	if p.hasBetter() {
 		p.nextUpgrade = now + upgradeFirst
@@ -135,6 +143,9 @@ func (p *peer) measure(sample time.Duration) {
 // request makes the effect of one probe request and remembers it.
 func (m *Machine) request(now time.Duration, p *peer, r Route) Effect {
 	p.dropOldFlights(now)
+	if r.same(p.path) {
+		p.asked = now
+	}
 	token := m.token()
 	p.inFlight[token] = flight{route: r, at: now}
 	return Effect{Kind: SendRequest, Peer: p.id, Route: r, Token: token, Ask: now < p.askUntil}
@@ -160,16 +171,20 @@ func (p *peer) dropOldFlights(now time.Duration) {
 // search sends the round of probes that is due while a member without a path
 // is wanted.
 func (m *Machine) search(now time.Duration, p *peer) []Effect {
-	if !p.path.IsZero() || !p.wanted(now) || now < p.nextRound {
+	if !p.path.IsZero() || !p.sought(now) || now < p.nextRound {
 		return nil
 	}
 	effects := m.probeAll(now, p, Route{})
-	if p.round >= relayFrom {
+	if p.round >= relayFrom && p.wanted(now) {
 		effects = append(effects, m.probeRelays(now, p, Route{})...)
 	}
 	stranger := p.round >= introduceStranger && !p.met
-	if (stranger || p.round >= introduceFrom) && (p.introduced == 0 || now-p.introduced >= introduceGap) {
+	if p.wanted(now) && (stranger || p.round >= introduceFrom) && (p.introduced == 0 || now-p.introduced >= p.introduceGap) {
 		p.introduced = now
+		p.introduceGap = min(max(2*p.introduceGap, introduceFirst), introduceLast)
+		if p.inUse {
+			p.introduceGap = introduceFirst
+		}
 		for _, c := range p.candidates {
 			effects = append(effects, Effect{Kind: Introduce, Peer: p.id, Route: c.route})
 		}
@@ -265,16 +280,21 @@ func (m *Machine) probePath(now time.Duration, p *peer) []Effect {
 	return effects
 }
 
-// quietAt is when the silence becomes a doubt.
+// quietAt is when the silence becomes a doubt, or a router that is to be kept
+// from forgetting us has to be shown something: the doubt sends it.
 func (p *peer) quietAt(sent, heard time.Duration) time.Duration {
 	heard = max(heard, p.since)
+	at := never
+	if p.kept && !p.path.IsRelay() && !p.path.KubeSpan {
+		at = max(sent, p.asked, p.since) + keepEvery
+	}
 	switch {
 	case p.inUse:
-		return heard + quietInUse
+		at = min(at, heard+quietInUse)
 	case sent > heard:
-		return heard + quietIdle
+		at = min(at, heard+quietIdle)
 	}
-	return never
+	return at
 }
 
 // nextLook is when the path has to be looked at again.

@@ -3,6 +3,7 @@ package memnet
 import (
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -13,6 +14,7 @@ type Link struct {
 	Delay  time.Duration // one way
 	Jitter time.Duration // added to Delay, uniform in [0, Jitter); reorders
 	Loss   float64       // probability in [0, 1] that a datagram is lost
+	Twice  float64       // probability in [0, 1] that it arrives twice
 	Down   bool          // nothing gets through
 }
 
@@ -39,12 +41,13 @@ type Stats struct {
 type Hub struct {
 	cfg Config
 
-	mu    sync.Mutex
-	rand  *rand.Rand
-	conns map[any]*Conn // by key
-	links map[direction]Link
-	stats Stats
-	seq   uint64
+	mu      sync.Mutex
+	rand    *rand.Rand
+	conns   map[any]*Conn          // by key
+	routers map[netip.Addr]*router // by outside address
+	links   map[direction]Link
+	stats   Stats
+	seq     uint64
 }
 
 // direction has keys.
@@ -59,10 +62,11 @@ func New(cfg Config) *Hub {
 		cfg.MTU = 1500
 	}
 	return &Hub{
-		cfg:   cfg,
-		rand:  rand.New(rand.NewPCG(cfg.Seed, cfg.Seed^0x9e3779b97f4a7c15)),
-		conns: make(map[any]*Conn),
-		links: make(map[direction]Link),
+		cfg:     cfg,
+		rand:    rand.New(rand.NewPCG(cfg.Seed, cfg.Seed^0x9e3779b97f4a7c15)),
+		conns:   make(map[any]*Conn),
+		routers: make(map[netip.Addr]*router),
+		links:   make(map[direction]Link),
 	}
 }
 
@@ -157,22 +161,38 @@ func (h *Hub) send(from *Conn, to net.Addr, p []byte) {
 		h.stats.Oversize++
 		return
 	}
-	l := h.link(direction{key(from.addr), key(to)})
+	now := time.Now()
+	receiver, source := h.conns[key(to)], from.addr
+	if udp, ok := to.(UDPAddr); ok && len(h.routers) > 0 {
+		receiver, source = h.route(from, udp, now)
+	}
+	far := to
+	if receiver != nil {
+		far = receiver.addr
+	}
+	l := h.link(direction{key(from.addr), key(far)})
 	if l.Down || (l.Loss > 0 && h.rand.Float64() < l.Loss) {
 		h.stats.Lost++
 		return
 	}
-	receiver, ok := h.conns[key(to)]
-	if !ok {
+	if receiver == nil {
 		h.stats.Nobody++
 		return
 	}
+	h.deliver(receiver, source, l, now, p)
+	if l.Twice > 0 && h.rand.Float64() < l.Twice {
+		h.deliver(receiver, source, l, now, p)
+	}
+}
+
+// deliver queues a copy of p; mu is held.
+func (h *Hub) deliver(receiver *Conn, source net.Addr, l Link, now time.Time, p []byte) {
 	delay := l.Delay
 	if l.Jitter > 0 {
 		delay += time.Duration(h.rand.Int64N(int64(l.Jitter)))
 	}
 	h.seq++
-	d := datagram{at: time.Now().Add(delay), seq: h.seq, from: from.addr, data: append([]byte(nil), p...)}
+	d := datagram{at: now.Add(delay), seq: h.seq, from: source, data: append([]byte(nil), p...)}
 	if receiver.enqueue(d, h.cfg.Queue) {
 		h.stats.Delivered++
 	} else {

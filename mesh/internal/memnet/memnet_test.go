@@ -3,6 +3,7 @@ package memnet_test
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -136,4 +137,56 @@ func TestRestartBehindTheSameAddress(t *testing.T) {
 		_ = second.Close()
 		_ = other.Close()
 	})
+}
+
+// A router lets in what answers, by the port that it gave to the destination,
+// as long as it remembers; and nothing goes to the address behind it.
+func TestNAT(t *testing.T) {
+	inside, outside := netip.MustParseAddrPort("192.168.1.2:51821"), netip.MustParseAddr("198.18.1.2")
+	one, other := netip.MustParseAddrPort("192.0.2.1:51821"), netip.MustParseAddrPort("192.0.2.2:51821")
+	for _, symmetric := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			hub := memnet.New(memnet.Config{})
+			in := hub.UDPBehind(inside, memnet.NAT{Public: outside, Symmetric: symmetric, Timeout: 10 * time.Second})
+			a, b := hub.UDP(one), hub.UDP(other)
+			for _, u := range []*memnet.UDP{in, a, b} {
+				defer u.Close()
+			}
+			got := func(u *memnet.UDP) netip.AddrPort {
+				_ = u.SetReadDeadline(time.Now().Add(time.Millisecond))
+				_, from, _, _, _ := u.ReadFrom(make([]byte, 10))
+				return from
+			}
+			send := func(from *memnet.UDP, to netip.AddrPort) {
+				if err := from.WriteTo([]byte{1}, to, netip.Addr{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			send(in, one)
+			seen := got(a)
+			send(in, other)
+			if same := got(b) == seen; seen.Addr() != outside || same == symmetric {
+				t.Errorf("symmetric %v: seen at %v by one, at the same by the other: %v", symmetric, seen, same)
+			}
+			send(a, seen)
+			if got(in) != one {
+				t.Error("an answer was not let in")
+			}
+			send(a, inside)
+			if got(in).IsValid() {
+				t.Error("a datagram reached the address behind the router")
+			}
+			if symmetric {
+				send(b, seen)
+				if got(in).IsValid() {
+					t.Error("let in from elsewhere")
+				}
+			}
+			time.Sleep(10 * time.Second)
+			send(a, seen)
+			if got(in).IsValid() {
+				t.Error("let in after it was forgotten")
+			}
+		})
+	}
 }

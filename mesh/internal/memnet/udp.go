@@ -1,9 +1,11 @@
 package memnet
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
 // kept is never read. An object in it is never finalized.
@@ -14,6 +16,48 @@ var kept sync.Map
 type UDP struct {
 	*Conn
 	addr netip.AddrPort
+
+	mu      sync.Mutex
+	traffic map[byte]Traffic // sent, by first byte
+	last    map[netip.AddrPort]time.Time
+	silence map[netip.AddrPort]time.Duration
+}
+
+// Silence returns the longest pause so far between two datagrams to an address,
+// from the first on.
+func (u *UDP) Silence(to netip.AddrPort) time.Duration {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if last, ok := u.last[to]; ok {
+		return max(u.silence[to], time.Since(last))
+	}
+	return 0
+}
+
+// note counts a datagram.
+func (u *UDP) note(b []byte, to netip.AddrPort) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(b) > 0 {
+		t := u.traffic[b[0]]
+		u.traffic[b[0]] = Traffic{t.Datagrams + 1, t.Bytes + uint64(len(b))}
+	}
+	now := time.Now()
+	if last, ok := u.last[to]; ok {
+		u.silence[to] = max(u.silence[to], now.Sub(last))
+	}
+	u.last[to] = now
+}
+
+// Traffic is datagrams and the bytes in them, without IP and UDP headers.
+type Traffic struct{ Datagrams, Bytes uint64 }
+
+// SentByType returns what was sent since the endpoint was made, by the first byte of
+// the datagrams.
+func (u *UDP) SentByType() map[byte]Traffic {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return maps.Clone(u.traffic)
 }
 
 // UDPAddr is the address of a UDP endpoint on a Hub.
@@ -27,7 +71,10 @@ func (a UDPAddr) String() string { return netip.AddrPort(a).String() }
 
 // UDP makes the endpoint with the given address, as Conn does.
 func (h *Hub) UDP(addr netip.AddrPort) *UDP {
-	return &UDP{Conn: h.Conn(UDPAddr(addr)), addr: addr}
+	return &UDP{
+		Conn: h.Conn(UDPAddr(addr)), addr: addr, traffic: make(map[byte]Traffic),
+		last: make(map[netip.AddrPort]time.Time), silence: make(map[netip.AddrPort]time.Duration),
+	}
 }
 
 // LocalAddr returns the endpoint's address.
@@ -47,6 +94,7 @@ func (u *UDP) SetMark(uint32) error { return nil }
 
 // WriteTo sends a datagram; local is not looked at, an endpoint has one address.
 func (u *UDP) WriteTo(b []byte, to netip.AddrPort, _ netip.Addr) error {
+	u.note(b, to)
 	_, err := u.Conn.WriteTo(b, net.Addr(UDPAddr(to)))
 	return err
 }

@@ -142,6 +142,15 @@ func (t *Tunnel) HasPeer(id identity.NodeID) bool {
 	return t.peers[id] != nil
 }
 
+// IsStraight reports whether a member is a peer whose route goes through no
+// other.
+func (t *Tunnel) IsStraight(id identity.NodeID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := t.peers[id]
+	return p != nil && !p.route.IsZero() && !p.route.IsRelay()
+}
+
 // Peers returns the members that are peers now, in no order.
 func (t *Tunnel) Peers() []identity.NodeID {
 	t.mu.Lock()

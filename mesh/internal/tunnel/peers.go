@@ -169,6 +169,17 @@ func (t *Tunnel) Peers() []identity.NodeID {
 // HasPeer reports whether the member is a peer now.
 func (t *Tunnel) HasPeer(id identity.NodeID) bool { return t.link(id) != nil }
 
+// IsStraight reports whether a member is a peer whose route goes through no
+// other.
+func (t *Tunnel) IsStraight(id identity.NodeID) bool {
+	l := t.link(id)
+	if l == nil {
+		return false
+	}
+	r := l.route.Load()
+	return r != nil && !r.IsRelay()
+}
+
 func (t *Tunnel) link(id identity.NodeID) *link { return t.table.Load().byID[id] }
 
 // change replaces the table by a changed copy; t.mu is held.

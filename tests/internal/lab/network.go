@@ -36,9 +36,12 @@ type Host struct {
 	Name string
 	// Addr is the address of eth0.
 	Addr netip.Addr
+	// Outside is the address of the router that AddSite put before it.
+	Outside netip.Addr
 
 	tb        testing.TB
 	namespace string
+	site      string // the router's namespace, empty: none of its own
 
 	// Set by AddKubeSpan, for agents.
 	program      string // instead of bin/serialspan

@@ -32,12 +32,13 @@ func (n *Network) AddSite(tb testing.TB, name string, nat NAT) *Host {
 	number := byte(100 + n.sites)
 	prefix := fmt.Sprintf("%s%s-", n.prefix, name)
 	site := prefix + "site"
-	h := &Host{Name: name, Addr: netip.AddrFrom4([4]byte{192, 168, number, 2}), tb: tb, namespace: prefix + "host"}
+	h := &Host{Name: name, Addr: netip.AddrFrom4([4]byte{192, 168, number, 2}), tb: tb, namespace: prefix + "host", site: site}
 	addNamespace(tb, site)
 	addNamespace(tb, h.namespace)
 	ip(tb, "netns", "exec", site, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 
 	outside := fmt.Sprintf("10.92.%d", number)
+	h.Outside = netip.MustParseAddr(outside + ".2")
 	ip(tb, "-n", site, "link", "add", "wan", "type", "veth", "peer", "name", "to-"+name, "netns", n.router)
 	ip(tb, "-n", n.router, "address", "add", outside+".1/24", "dev", "to-"+name)
 	ip(tb, "-n", n.router, "link", "set", "to-"+name, "up")
@@ -71,6 +72,51 @@ table ip site {
 `)
 	n.hosts[name] = h
 	return h
+}
+
+// ForgetUDP makes the router of a host that AddSite made forget a UDP flow after
+// so long without a packet, in whole seconds; Linux's own times are 30 s, and 120 s
+// for a flow that both sides have used.
+func (h *Host) ForgetUDP(tb testing.TB, after time.Duration) {
+	tb.Helper()
+	for _, key := range []string{"nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"} {
+		ip(tb, "netns", "exec", h.site, "sysctl", "-qw", fmt.Sprintf("net.netfilter.%s=%d", key, int(after.Seconds())))
+	}
+}
+
+// Remembers reports whether the router of a host that AddSite made knows a UDP
+// flow between the host and the address.
+func (h *Host) Remembers(tb testing.TB, to netip.Addr) bool {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	flows, err := exec.CommandContext(ctx, "ip", "netns", "exec", h.site, "cat", "/proc/net/nf_conntrack").Output()
+	if err != nil {
+		tb.Fatalf("read flows of the router of %s: %v", h.Name, err)
+	}
+	for line := range strings.Lines(string(flows)) {
+		if strings.Contains(line, " udp ") && strings.Contains(line, "="+to.String()+" ") {
+			return true
+		}
+	}
+	return false
+}
+
+// Narrow sets the MTU of the host's link and, for a host that AddSite made, of
+// its router's uplink, both ends, in bytes. 0 leaves one as it is.
+func (n *Network) Narrow(tb testing.TB, name string, link, uplink int) {
+	tb.Helper()
+	h := n.Host(name)
+	if link > 0 {
+		ip(tb, "-n", h.namespace, "link", "set", "eth0", "mtu", fmt.Sprint(link))
+		if h.site != "" {
+			ip(tb, "-n", h.site, "link", "set", "lan", "mtu", fmt.Sprint(link))
+		}
+	}
+	if uplink > 0 {
+		ip(tb, "-n", h.site, "link", "set", "wan", "mtu", fmt.Sprint(uplink))
+		ip(tb, "-n", n.router, "link", "set", "to-"+name, "mtu", fmt.Sprint(uplink))
+	}
 }
 
 // Block makes the router drop every packet between two hosts' addresses as it
