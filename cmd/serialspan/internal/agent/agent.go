@@ -264,7 +264,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	user.Go(func() error { return a.serveSessions(users) })
 	user.Go(func() error { return a.serveSignals(users) })
 	user.Go(func() error { a.followMembers(users); return nil })
-	user.Go(func() error { a.tellManager(ctx); return nil })
+	user.Go(func() error { a.tellManager(ctx, users); return nil })
 	user.Go(func() error { a.maintain(users); return nil })
 	if path := a.options.Config.Control.Socket; path != "" {
 		user.Go(func() error {

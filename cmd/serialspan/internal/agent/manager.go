@@ -16,17 +16,22 @@ func (a *Agent) files() bridge.FileStore {
 
 // tellManager tells the service manager when the attachments stand, so that
 // what is started after the agent finds them, and when the agent ends.
-func (a *Agent) tellManager(ctx context.Context) {
+// It ends with ctx, when the end is asked for, or with users, when the agent
+// fails.
+func (a *Agent) tellManager(ctx, users context.Context) {
 	m := a.options.Manager
 	if m == nil {
 		return
 	}
-	if a.attacher.Standing(ctx) == nil {
+	if a.attacher.Standing(users) == nil {
 		if err := m.Ready(); err != nil {
 			a.log.Warn("service manager does not hear that the agent runs", "err", err)
 		}
 	}
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-users.Done():
+	}
 	if err := m.Stopping(); err != nil {
 		a.log.Debug("service manager does not hear that the agent stops", "err", err)
 	}
