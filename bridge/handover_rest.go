@@ -56,11 +56,7 @@ func (r *ptyReader) goOn(ctx context.Context) {
 	r.off = from.Use.LinesOff
 	r.begin(ctx)
 	for _, step := range from.Use.Unsent {
-		if len(step.Bytes) > 0 {
-			_ = r.use.send(step.Bytes) // fails when the use is over: what is left is left again
-		} else {
-			r.use.control(step.Control)
-		}
+		r.use.again(step)
 	}
 	if from.Use.Closing {
 		r.close()

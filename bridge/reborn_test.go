@@ -27,6 +27,7 @@ type memFiles struct {
 	mu        sync.Mutex
 	kept      map[string][]*os.File
 	inherited map[string][]*os.File
+	spoil     func(master, memory *os.File) []*os.File // what is handed on; nil: both
 }
 
 func (m *memFiles) duplicate(c syscall.Conn) *os.File {
@@ -49,6 +50,9 @@ func (m *memFiles) handOn() {
 	for name, files := range m.kept {
 		for _, f := range slices.Backward(files) {
 			m.inherited[name] = append(m.inherited[name], m.duplicate(f))
+		}
+		if m.spoil != nil {
+			m.inherited[name] = m.spoil(m.inherited[name][1], m.inherited[name][0])
 		}
 	}
 }
@@ -90,11 +94,16 @@ func (m *memFiles) Drop(name string) error {
 }
 
 // memory returns the file of a record.
-func (m *memFiles) memory() *os.File {
+func (m *memFiles) memory() *os.File { return m.file(1) }
+
+// master returns that of the terminal.
+func (m *memFiles) master() *os.File { return m.file(0) }
+
+func (m *memFiles) file(i int) *os.File {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, files := range m.kept {
-		return files[1]
+		return files[i]
 	}
 	m.t.Fatal("nothing is kept")
 	return nil
@@ -115,6 +124,7 @@ type reborn struct {
 	mu      sync.Mutex
 	streams []*memStream
 	down    bool
+	mute    bool // the owner's answers do not come
 	serving sync.WaitGroup
 	owning  context.Context
 }
@@ -171,6 +181,9 @@ func (r *reborn) start() {
 				return nil, errCut
 			}
 			x, y := newStreamPair(65536)
+			if r.mute {
+				x.in.freeze()
+			}
 			r.streams = append(r.streams, x)
 			r.serving.Go(func() { _ = r.publisher.Serve(r.owning, y, identity.NodeID{7}) })
 			return x, nil

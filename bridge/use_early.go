@@ -104,18 +104,18 @@ func (u *use) sendEarly(l *link, e earlyItem) (int, error) {
 	return 0, l.control(e.control)
 }
 
-// leaveEarlyLocked hands what was gathered to the next process. mu is held.
+// leaveEarlyLocked hands what was gathered to the next process. Settings go on
+// as they were asked for: what is in force where the bytes before them are
+// written, and with what framing, only a session will say. mu is held.
 func (u *use) leaveEarlyLocked() {
 	for _, e := range u.early {
-		step := handover.Step{Bytes: e.data, Control: e.control}
-		if !e.line.IsZero() {
-			s := e.line
-			if e.frameless {
-				s = reframe(s, u.inForce)
-			}
-			u.line = s.String()
-			step.Control = session.Control{Kind: session.KindLine, Line: u.line}
+		switch {
+		case e.data != nil:
+			u.leaveLocked(handover.Step{Bytes: e.data})
+		case !e.line.IsZero():
+			u.leaveLocked(handover.Step{Line: e.line.String(), Frameless: e.frameless})
+		default:
+			u.leaveLocked(handover.Step{Control: e.control})
 		}
-		u.rest.unsent = append(u.rest.unsent, step)
 	}
 }

@@ -79,12 +79,11 @@ func (u *use) request(s line.Settings, frameless bool) {
 		return
 	}
 	l, err := u.session()
-	c := u.adopt(s, frameless)
 	if err == nil {
-		err = l.control(c) // fails with the session only
+		err = l.control(u.adopt(s, frameless)) // fails with the session only
 	}
 	if err != nil {
-		u.leaveUnsent(handover.Step{Control: c})
+		u.leaveUnsent(handover.Step{Line: s.String(), Frameless: frameless})
 	}
 }
 

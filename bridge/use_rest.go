@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,13 +70,47 @@ func (u *use) leave(ctx context.Context) {
 	u.mu.Unlock()
 }
 
-// leaveUnsent takes what a session did not, if the use is laid to rest.
+// unsentMost is how many bytes that were read one after another are left as
+// one: as many as a read of the terminal would have returned a little later.
+const unsentMost = 4096
+
+// leaveUnsent takes what a session did not, if the use is laid to rest. Before
+// finished it gets something only while nothing is early, and what comes after
+// that is early; so the order is that of the application.
 func (u *use) leaveUnsent(s handover.Step) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.rest.leaving {
-		s.Bytes = append([]byte(nil), s.Bytes...)
-		u.rest.unsent = append(u.rest.unsent, s)
+		u.leaveLocked(s)
+	}
+}
+
+// leaveLocked adds a copy of s. Single bytes go together: a record has no room
+// for a step of each. mu is held.
+func (u *use) leaveLocked(s handover.Step) {
+	if n := len(u.rest.unsent); n > 0 && len(s.Bytes) > 0 {
+		last := &u.rest.unsent[n-1]
+		if len(last.Bytes) > 0 && len(last.Bytes)+len(s.Bytes) <= unsentMost {
+			last.Bytes = append(last.Bytes, s.Bytes...)
+			return
+		}
+	}
+	s.Bytes = bytes.Clone(s.Bytes)
+	u.rest.unsent = append(u.rest.unsent, s)
+}
+
+// again does what the application did and the process before has not told. If
+// the use is over, that is left again.
+func (u *use) again(s handover.Step) {
+	switch set := knownLine(s.Line); {
+	case len(s.Bytes) > 0:
+		_ = u.send(s.Bytes) // fails when the use is over
+	case !set.IsZero():
+		u.request(set, s.Frameless)
+	case s.Control.Kind == session.KindPurge:
+		u.purge(s.Control.Bits)
+	default:
+		u.control(s.Control)
 	}
 }
 
@@ -85,7 +121,8 @@ func (u *use) isAtRest() bool {
 	return u.rest.leaving
 }
 
-// atRest returns what the use leaves; it is over.
+// atRest returns what the use leaves, and the ID of its session or, if it has
+// none, of the next. It is over.
 func (u *use) atRest() (*handover.Use, session.ID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -93,13 +130,16 @@ func (u *use) atRest() (*handover.Use, session.ID) {
 	return &handover.Use{
 		End: r.end, Owner: r.target.Owner, Name: r.target.Device, Hold: int64(u.hold), Age: int64(r.age), Clock: int64(r.clock),
 		Line: u.line, Begun: u.begun, Gap: u.gap, Unknown: r.unknown, Unsent: r.unsent,
-	}, r.id
+	}, cmp.Or(r.id, u.next)
 }
 
 // resume makes a use that was not started go on where another left.
 func (u *use) resume(id session.ID, from *handover.Use) error {
 	u.line, u.begun, u.gap, u.rest.unknown = from.Line, from.Begun, from.Gap, from.Unknown
 	if len(from.End) == 0 {
+		// An OPEN with this ID may have reached the owner, and the answer nobody:
+		// the next one takes the place of that session, however busy the device is.
+		u.next = cmp.Or(id, u.next)
 		return nil
 	}
 	if from.Hold > 0 {

@@ -121,10 +121,14 @@ type Use struct {
 	Unsent []Step `cbor:"13,keyasint,omitempty"`
 }
 
-// Step is bytes, or else a control.
+// Step is bytes, or else line settings, or else a control.
 type Step struct {
 	Bytes   []byte          `cbor:"1,keyasint,omitempty"`
 	Control session.Control `cbor:"2,keyasint,omitzero"`
+	// Line are settings that were asked for, in words. Frameless: their data
+	// bits and parity mean nothing.
+	Line      string `cbor:"3,keyasint,omitempty"`
+	Frameless bool   `cbor:"4,keyasint,omitempty"`
 }
 
 // Terminal is what the terminal's reader knew.

@@ -32,7 +32,7 @@ var records = map[string]handover.Record{
 		Use: &handover.Use{
 			End: []byte("end"), Owner: identity.NodeID{4, 5}, Name: "zwave", Hold: 14, Age: 6, Clock: 7, Line: "9600n81", LinesOff: true,
 			Begun: true, Gap: 8, Unknown: true, Closing: true,
-			Unsent: []handover.Step{{Bytes: []byte("bytes")}, {Control: session.Control{Kind: session.KindLine, Line: "300n81"}}},
+			Unsent: []handover.Step{{Bytes: []byte("bytes")}, {Control: session.Control{Kind: session.KindModem, Mask: 3, Bits: 1}}, {Line: "300n81", Frameless: true}},
 		},
 		Terminal: &handover.Terminal{
 			Settings: handover.Settings{Line: "9600n81", HangUpOnClose: true, LinesOff: true}, Fresh: true, Opened: true, Held: []byte("held"),
