@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -266,4 +268,45 @@ func TestRestartWhileKicked(t *testing.T) {
 	r.becomes(bridge.AttachmentConnected)
 	mustWrite(t, app, []byte("ours"))
 	wantRead(t, r.stick, []byte("ours"))
+}
+
+// A terminal that cannot be taken over is hung up, and there is a new one: the
+// attachment does not stay away for it.
+func TestRestartWithSpoiledFiles(t *testing.T) {
+	for name, spoil := range map[string]func(master, memory *os.File) []*os.File{
+		"no master":   func(master, memory *os.File) []*os.File { _ = master.Close(); return []*os.File{memory} },
+		"no record":   func(master, memory *os.File) []*os.File { _ = memory.Close(); return []*os.File{master} },
+		"locked node": func(master, memory *os.File) []*os.File { lockNode(master); return []*os.File{master, memory} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newReborn(t)
+			app := r.open()
+			r.becomes(bridge.AttachmentConnected)
+			r.files.spoil = spoil
+			r.restart()
+			r.files.spoil = nil
+			_ = app.SetReadDeadline(time.Now().Add(5 * time.Second))
+			if n, err := app.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("the application reads %d bytes, %v, want to be hung up", n, err)
+			}
+			again := r.open()
+			r.becomes(bridge.AttachmentConnected)
+			mustWrite(t, again, []byte("new"))
+			wantRead(t, r.stick, []byte("new"))
+			r.restart() // the new one is kept as the old was
+			mustWrite(t, r.stick, []byte("kept"))
+			wantRead(t, again, []byte("kept"))
+			if s := r.status(); s.Resumed != 1 || s.Gaps != 0 {
+				t.Errorf("%+v, want one resume", s)
+			}
+		})
+	}
+}
+
+// lockNode makes each further open of a terminal fail.
+func lockNode(master *os.File) {
+	raw, err := master.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 1) })
+	}
 }
