@@ -30,7 +30,8 @@ type restBody struct {
 	Stale     int64         `cbor:"6,keyasint,omitempty"` // ns
 	Dropped   uint64        `cbor:"7,keyasint,omitempty"`
 	Delivered uint64        `cbor:"8,keyasint,omitempty"`
-	Writes    []uint64      `cbor:"9,keyasint,omitempty"` // where they end
+	Writes    []uint64      `cbor:"9,keyasint,omitempty"`  // where they end
+	Limit     uint64        `cbor:"10,keyasint,omitempty"` // of what is kept, as both windows allow; 0: not known
 }
 
 type restControl struct {
@@ -71,7 +72,7 @@ var restDecoding = func() cbor.DecMode {
 // be done twice.
 func (e *End) Save() []byte {
 	s := &e.out
-	body := restBody{Base: s.base, Stale: int64(s.stale), Dropped: e.dropped, Delivered: e.in.delivered, Writes: s.writes}
+	body := restBody{Base: s.base, Stale: int64(s.stale), Dropped: e.dropped, Delivered: e.in.delivered, Writes: s.writes, Limit: uint64(s.limit)}
 	for at := s.base; at < s.end; {
 		chunk := s.at(at, int(s.end-at))
 		body.Kept = append(body.Kept, chunk...)
@@ -107,6 +108,9 @@ func Restore(window int, saved []byte) (*End, error) {
 		return nil, fmt.Errorf("restore session: %w", err)
 	}
 	e := NewEnd(window)
+	if body.Limit > 0 {
+		e.Expect(body.Limit)
+	}
 	s := &e.out
 	s.base, s.next, s.end = body.Base, body.Base, body.Base
 	s.grow(len(body.Kept))

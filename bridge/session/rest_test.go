@@ -104,6 +104,23 @@ func TestRestGolden(t *testing.T) {
 	}
 }
 
+// TestRestoreExpects: what is written before the next stream is there keeps to
+// the window that the peer had on the last one.
+func TestRestoreExpects(t *testing.T) {
+	end := session.NewEnd(1000)
+	if err := end.Connect(0, 0, 100); err != nil {
+		t.Fatal(err)
+	}
+	end.Write(0, make([]byte, 30))
+	end, err := session.Restore(1000, end.Save())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := end.Write(0, make([]byte, 500)); n != 70 || end.Room() != 0 {
+		t.Errorf("%d bytes taken, want 70; room for %d", n, end.Room())
+	}
+}
+
 func TestRestoreRefuses(t *testing.T) {
 	good := resting(t).Save()
 	for _, bad := range [][]byte{nil, {0xa0, 0}, good[:len(good)-1], append(bytes.Clone(good), 0), []byte("\xa1\x01\x20")} {
