@@ -87,10 +87,11 @@ func TestNATIsKeptOpen(t *testing.T) {
 				t.Errorf("first byte after %v", first)
 			}
 		}
-		if kept, other := edge.Silence(hub), all[1].Silence(hub); kept > 27*time.Second || other < 30*time.Second {
-			t.Errorf("the edge was silent to the hub for %v, a member without a router for %v", kept, other)
-		} else {
-			t.Logf("the edge was silent to the hub for %v, a member without a router for %v", kept, other)
+		// A member without a router sends when gossip has something for the hub.
+		kept, other := edge.Silence(hub), all[1].Silence(hub)
+		t.Logf("the edge was silent to the hub for %v, a member without a router for %v", kept, other)
+		if kept > 27*time.Second {
+			t.Errorf("the edge was silent to the hub for %v; a probe goes each 25 s", kept)
 		}
 	})
 }
