@@ -92,7 +92,7 @@ func TestIdleTraffic(t *testing.T) {
 
 // TestTrafficToTheDead bounds what members send when half of all are gone.
 func TestTrafficToTheDead(t *testing.T) {
-	for _, members := range []int{4, 20} {
+	for _, members := range sizes(t, []int{4, 12}, 20) {
 		t.Run(fmt.Sprintf("%d members", members), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				net := meshtest.New(t, lan)

@@ -17,7 +17,7 @@ import (
 func TestPartitionHeals(t *testing.T) {
 	for _, half := range sizes(t, []int{3}, 10) {
 		t.Run(fmt.Sprintf("%d+%d", half, half), func(t *testing.T) {
-			overSeeds(t, 2, "one membership again", func(t *testing.T, seed uint64) time.Duration {
+			overSeeds(t, 1, "one membership again", func(t *testing.T, seed uint64) time.Duration {
 				return partition(t, seed, half)
 			})
 		})
