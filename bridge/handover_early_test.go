@@ -87,16 +87,28 @@ func newRebornAt(t *testing.T, rule bridge.Rule) (*reborn, *stampedPort) {
 // both wait.
 func (r *reborn) isRead() {
 	r.t.Helper()
-	late := time.Now().Add(10 * time.Second)
-	master := []unix.PollFd{{Fd: int32(r.files.master().Fd()), Events: unix.POLLIN}}
+	raw, err := r.files.master().SyscallConn()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	late := time.After(10 * time.Second)
+	tick := time.NewTicker(100 * time.Microsecond)
+	defer tick.Stop()
 	for {
-		n, err := unix.Poll(master, 0)
-		switch {
-		case err != nil && !errors.Is(err, unix.EINTR):
-			r.t.Fatal(err)
-		case err == nil && n == 0:
+		master, waiting := []unix.PollFd{{Events: unix.POLLIN}}, 0
+		closed := raw.Control(func(fd uintptr) {
+			master[0].Fd = int32(fd)
+			waiting, err = unix.Poll(master, 0)
+		})
+		if err = errors.Join(closed, err); err == nil && waiting == 0 {
 			return
-		case time.Now().After(late):
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			r.t.Fatal(err)
+		}
+		select {
+		case <-tick.C:
+		case <-late:
 			r.t.Fatal("the agent does not read")
 		}
 	}
