@@ -9,8 +9,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/fxamacker/cbor/v2"
-
+	"github.com/serialspan/serialspan/mesh/canonical"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry/naming"
 )
@@ -139,26 +138,10 @@ type hintBody struct {
 	Sequence uint64 `cbor:"3,keyasint"`
 }
 
-var encMode, decMode = mustModes()
-
-func mustModes() (cbor.EncMode, cbor.DecMode) {
-	enc, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		panic("registry: CBOR encoding: " + err.Error())
-	}
-	dec, err := cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		MaxNestedLevels:  8,
-		MaxArrayElements: maxDevices,
-		MaxMapPairs:      64,
-		IndefLength:      cbor.IndefLengthForbidden,
-		TagsMd:           cbor.TagsForbidden,
-	}.DecMode()
-	if err != nil {
-		panic("registry: CBOR decoding: " + err.Error())
-	}
-	return enc, dec
-}
+var (
+	encMode = canonical.Encoder()
+	decMode = canonical.Decoder(canonical.Limits{Levels: 8, Elements: maxDevices, Pairs: 64})
+)
 
 func encode(v any) []byte {
 	out, err := encMode.Marshal(v)

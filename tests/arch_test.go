@@ -25,7 +25,7 @@ const module = "github.com/serialspan/serialspan"
 // where it belongs, and DESIGN's picture of the house with it. An entry that
 // ends in "/..." covers all below it.
 var floors = [][]string{
-	{"mesh/identity", "bridge/line", "registry/naming", "mesh/rawio"}, // values
+	{"mesh/identity", "bridge/line", "registry/naming", "mesh/rawio", "mesh/canonical"},                                                                                               // values
 	{"mesh/roster", "mesh/keyring", "mesh/removal", "mesh/peering", "mesh/internal/probe", "bridge/session", "bridge/rfc2217", "bridge/profile", "bridge/capture", "bridge/portwire"}, // pure machines
 	{"mesh/internal/join", "mesh/internal/admission", "registry"},
 	{"mesh/internal/underlay", "mesh/internal/tunnel", "mesh/internal/quicnet", "mesh/internal/gossip", "mesh/kubespan", // adapters
@@ -50,9 +50,9 @@ var walls = []struct {
 	{from: "mesh", to: "bridge"},
 	{from: "mesh", to: "registry"},
 	{from: "mesh", to: "configs"},
-	{from: "bridge", to: "mesh", except: []string{"mesh/identity", "mesh/rawio"}},
+	{from: "bridge", to: "mesh", except: []string{"mesh/identity", "mesh/rawio", "mesh/canonical"}},
 	{from: "bridge", to: "configs"},
-	{from: "registry", to: "mesh", except: []string{"mesh/identity"}},
+	{from: "registry", to: "mesh", except: []string{"mesh/identity", "mesh/canonical"}},
 	{from: "registry", to: "bridge"},
 	{from: "configs", to: "mesh", except: []string{"mesh/identity"}},
 	{from: "configs", to: "registry", except: []string{"registry/naming"}},

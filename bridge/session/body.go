@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/fxamacker/cbor/v2"
+	"github.com/serialspan/serialspan/mesh/canonical"
 )
 
 // Limits of texts in CBOR bodies, in bytes.
@@ -140,29 +140,10 @@ type closeBody struct {
 }
 
 // encoding is RFC 8949 section 4.2.1, so that golden bytes are stable.
-var encoding = func() cbor.EncMode {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		panic(err) // constant options
-	}
-	return mode
-}()
+var encoding = canonical.Encoder()
 
 // decoding refuses what a correct peer never sends and bounds the rest.
-var decoding = func() cbor.DecMode {
-	mode, err := cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		IndefLength:      cbor.IndefLengthForbidden,
-		TagsMd:           cbor.TagsForbidden,
-		MaxNestedLevels:  4,
-		MaxArrayElements: 32,
-		MaxMapPairs:      32,
-	}.DecMode()
-	if err != nil {
-		panic(err) // constant options
-	}
-	return mode
-}()
+var decoding = canonical.Decoder(canonical.Limits{Levels: 4, Elements: 32, Pairs: 32})
 
 // AppendOpen appends an OPEN frame to dst. It fails on a name or text beyond
 // its limit.

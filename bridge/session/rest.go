@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
+	"github.com/serialspan/serialspan/mesh/canonical"
 )
 
 // An End at rest is an End between two processes: what the one writes down at
@@ -52,20 +52,7 @@ type restBurst struct {
 
 // restDecoding bounds what Restore takes; the lists are as long as those of a
 // sender can be.
-var restDecoding = func() cbor.DecMode {
-	mode, err := cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		IndefLength:      cbor.IndefLengthForbidden,
-		TagsMd:           cbor.TagsForbidden,
-		MaxNestedLevels:  4,
-		MaxArrayElements: 4 * maxBursts,
-		MaxMapPairs:      32,
-	}.DecMode()
-	if err != nil {
-		panic(err) // constant options
-	}
-	return mode
-}()
+var restDecoding = canonical.Decoder(canonical.Limits{Levels: 4, Elements: 4 * maxBursts, Pairs: 32})
 
 // Save returns the End at rest: all that Restore needs to go on with the
 // session. The End must not be used any more: whatever it did after this would

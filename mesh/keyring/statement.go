@@ -7,8 +7,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/fxamacker/cbor/v2"
-
+	"github.com/serialspan/serialspan/mesh/canonical"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
@@ -100,30 +99,6 @@ func (s Statement) Issuer() identity.NodeID { return s.issuer }
 func (s Statement) Wire() []byte { return []byte(s.wire) }
 
 var (
-	encoder = newEncoder()
-	decoder = newDecoder()
+	encoder = canonical.Encoder()
+	decoder = canonical.Decoder(canonical.Limits{Levels: 4, Elements: 16, Pairs: 16})
 )
-
-func newEncoder() cbor.EncMode {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		panic("keyring: CBOR encoder: " + err.Error()) // constant options
-	}
-	return mode
-}
-
-// newDecoder makes a decoder that allocates little for any input.
-func newDecoder() cbor.DecMode {
-	mode, err := cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		IndefLength:      cbor.IndefLengthForbidden,
-		TagsMd:           cbor.TagsForbidden,
-		MaxNestedLevels:  4,
-		MaxArrayElements: 16,
-		MaxMapPairs:      16,
-	}.DecMode()
-	if err != nil {
-		panic("keyring: CBOR decoder: " + err.Error()) // constant options
-	}
-	return mode
-}

@@ -8,8 +8,7 @@ import (
 	"slices"
 	"unicode/utf8"
 
-	"github.com/fxamacker/cbor/v2"
-
+	"github.com/serialspan/serialspan/mesh/canonical"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
@@ -106,30 +105,6 @@ func (s Statement) Wire() []byte { return []byte(s.wire) }
 func (s Statement) hash() [sha256.Size]byte { return sha256.Sum256([]byte(s.wire)) }
 
 var (
-	encoder = newEncoder()
-	decoder = newDecoder()
+	encoder = canonical.Encoder()
+	decoder = canonical.Decoder(canonical.Limits{Levels: 4, Elements: 16, Pairs: 16})
 )
-
-func newEncoder() cbor.EncMode {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		panic("removal: CBOR encoder: " + err.Error()) // constant options
-	}
-	return mode
-}
-
-// newDecoder makes a decoder that allocates little for any input.
-func newDecoder() cbor.DecMode {
-	mode, err := cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		IndefLength:      cbor.IndefLengthForbidden,
-		TagsMd:           cbor.TagsForbidden,
-		MaxNestedLevels:  4,
-		MaxArrayElements: 16,
-		MaxMapPairs:      16,
-	}.DecMode()
-	if err != nil {
-		panic("removal: CBOR decoder: " + err.Error()) // constant options
-	}
-	return mode
-}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/serialspan/serialspan/mesh/canonical"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
@@ -29,34 +30,9 @@ type body struct {
 const lastKnownKey = 10
 
 var (
-	encoder = newEncoder()
-	decoder = newDecoder()
+	encoder = canonical.Encoder()
+	decoder = canonical.Decoder(canonical.Limits{Levels: 4, Elements: 64, Pairs: 64})
 )
-
-func newEncoder() cbor.EncMode {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		panic("roster: CBOR encoder: " + err.Error()) // constant options
-	}
-	return mode
-}
-
-// newDecoder makes a decoder that allocates little for any input of MaxWire
-// bytes: shallow, short containers, no tags, no indefinite lengths.
-func newDecoder() cbor.DecMode {
-	mode, err := cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		IndefLength:      cbor.IndefLengthForbidden,
-		TagsMd:           cbor.TagsForbidden,
-		MaxNestedLevels:  4,
-		MaxArrayElements: 64,
-		MaxMapPairs:      64,
-	}.DecMode()
-	if err != nil {
-		panic("roster: CBOR decoder: " + err.Error()) // constant options
-	}
-	return mode
-}
 
 // encodeBody returns the CBOR form of a checked record.
 func encodeBody(r *Record) ([]byte, error) {

@@ -41,9 +41,8 @@ import (
 	"fmt"
 	"hash/crc32"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/mesh/canonical"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
@@ -165,28 +164,9 @@ type Totals struct {
 }
 
 // encoding is RFC 8949 section 4.2.1, so that golden bytes are stable.
-var encoding = func() cbor.EncMode {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		panic(err) // constant options
-	}
-	return mode
-}()
+var encoding = canonical.Encoder()
 
-var decoding = func() cbor.DecMode {
-	mode, err := cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		IndefLength:      cbor.IndefLengthForbidden,
-		TagsMd:           cbor.TagsForbidden,
-		MaxNestedLevels:  8,
-		MaxArrayElements: 4096,
-		MaxMapPairs:      64,
-	}.DecMode()
-	if err != nil {
-		panic(err) // constant options
-	}
-	return mode
-}()
+var decoding = canonical.Decoder(canonical.Limits{Levels: 8, Elements: 4096, Pairs: 64})
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/fxamacker/cbor/v2"
-
+	"github.com/serialspan/serialspan/mesh/canonical"
 	"github.com/serialspan/serialspan/mesh/keyring"
 	"github.com/serialspan/serialspan/mesh/removal"
 )
@@ -174,31 +173,6 @@ func check(message any) error {
 }
 
 var (
-	encoder = newEncoder()
-	decoder = newDecoder()
+	encoder = canonical.Encoder()
+	decoder = canonical.Decoder(canonical.Limits{Levels: 5, Elements: removal.MaxStatements, Pairs: 16})
 )
-
-func newEncoder() cbor.EncMode {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		panic("admission: CBOR encoder: " + err.Error()) // constant options
-	}
-	return mode
-}
-
-// newDecoder makes a decoder that allocates little for any frame.
-func newDecoder() cbor.DecMode {
-	mode, err := cbor.DecOptions{
-		DupMapKey:          cbor.DupMapKeyEnforcedAPF,
-		IndefLength:        cbor.IndefLengthForbidden,
-		TagsMd:             cbor.TagsForbidden,
-		MaxNestedLevels:    5,
-		MaxArrayElements:   removal.MaxStatements,
-		MaxMapPairs:        16,
-		ByteStringToString: cbor.ByteStringToStringForbidden,
-	}.DecMode()
-	if err != nil {
-		panic("admission: CBOR decoder: " + err.Error()) // constant options
-	}
-	return mode
-}

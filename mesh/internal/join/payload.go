@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/fxamacker/cbor/v2"
+	"github.com/serialspan/serialspan/mesh/canonical"
 )
 
 // protocolVersion is the version of the payloads that this package speaks.
@@ -23,33 +23,9 @@ type payload struct {
 }
 
 var (
-	encoder = newEncoder()
-	decoder = newDecoder()
+	encoder = canonical.Encoder()
+	decoder = canonical.Decoder(canonical.Limits{Levels: 4, Elements: 64, Pairs: 64})
 )
-
-func newEncoder() cbor.EncMode {
-	mode, err := cbor.CoreDetEncOptions().EncMode()
-	if err != nil {
-		panic("join: CBOR encoder: " + err.Error()) // constant options
-	}
-	return mode
-}
-
-// newDecoder makes a decoder that allocates little for any datagram.
-func newDecoder() cbor.DecMode {
-	mode, err := cbor.DecOptions{
-		DupMapKey:        cbor.DupMapKeyEnforcedAPF,
-		IndefLength:      cbor.IndefLengthForbidden,
-		TagsMd:           cbor.TagsForbidden,
-		MaxNestedLevels:  4,
-		MaxArrayElements: 64,
-		MaxMapPairs:      64,
-	}.DecMode()
-	if err != nil {
-		panic("join: CBOR decoder: " + err.Error()) // constant options
-	}
-	return mode
-}
 
 // encode returns the CBOR form of p.
 func (p *payload) encode() ([]byte, error) {
