@@ -46,3 +46,26 @@ func TestEncoderSortsKeys(t *testing.T) {
 		t.Errorf("% x, %v; want % x", got, err, want)
 	}
 }
+
+// FuzzDecoder: what is taken can be encoded, and that form is taken and stays.
+func FuzzDecoder(f *testing.F) {
+	f.Add([]byte{0xa2, 1, 0x61, 'x', 2, 0x82, 1, 2})
+	encoder, decoder := canonical.Encoder(), canonical.Decoder(canonical.Limits{Levels: 4, Elements: 16, Pairs: 16})
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		var v any
+		if decoder.Unmarshal(wire, &v) != nil {
+			return
+		}
+		once, err := encoder.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again any
+		if err := decoder.Unmarshal(once, &again); err != nil {
+			t.Fatalf("% x: %v", once, err)
+		}
+		if twice, err := encoder.Marshal(again); err != nil || !bytes.Equal(once, twice) {
+			t.Errorf("% x became % x, %v", once, twice, err)
+		}
+	})
+}
