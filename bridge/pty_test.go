@@ -332,23 +332,10 @@ func TestPTYLineSettings(t *testing.T) {
 
 func setBaud(t testing.TB, tty *os.File, baud uint32) {
 	t.Helper()
-	raw, err := tty.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var setErr error
-	err = raw.Control(func(fd uintptr) {
-		var s *unix.Termios
-		if s, setErr = unix.IoctlGetTermios(int(fd), unix.TCGETS2); setErr != nil {
-			return
-		}
+	editTTY(t, tty, func(s *unix.Termios) {
 		s.Cflag = s.Cflag&^unix.CBAUD | unix.BOTHER
 		s.Ispeed, s.Ospeed = baud, baud
-		setErr = unix.IoctlSetTermios(int(fd), unix.TCSETS2, s)
 	})
-	if err := errors.Join(err, setErr); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // BenchmarkPTYPingPong is a 16-byte round trip through a PTY, both ends of a

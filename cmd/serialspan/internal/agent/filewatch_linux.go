@@ -111,10 +111,10 @@ const mostLinks = 40
 // path, each with the names that it looks up there.
 func trail(path string) map[string]map[string]bool {
 	steps := map[string]map[string]bool{}
-	dir, todo, links := "/", strings.Split(path, "/"), 0
-	for len(todo) > 0 {
-		name := todo[0]
-		todo = todo[1:]
+	dir, left, links := "/", strings.Split(path, "/"), 0
+	for len(left) > 0 {
+		name := left[0]
+		left = left[1:]
 		switch name {
 		case "", ".":
 			continue
@@ -137,7 +137,7 @@ func trail(path string) map[string]map[string]bool {
 		if filepath.IsAbs(target) {
 			dir = "/"
 		}
-		todo = append(strings.Split(target, "/"), todo...)
+		left = append(strings.Split(target, "/"), left...)
 	}
 	return steps
 }
