@@ -65,17 +65,16 @@ func (d *device) arbitrate(open session.Open, peer identity.NodeID) (*lease, boo
 		text := fmt.Sprintf("%q may not be %s by node %s; add it to %s of the device's rule", d.name, verb, peer, key)
 		return nil, false, &session.CloseError{Code: session.CodeRefused, Text: text}
 	}
-	for _, l := range leases {
-		if l.link.id != open.ID || l.peer != peer {
-			continue
-		}
-		if open.Resume {
-			return d.resume(l, open)
-		}
+	leases = d.supersede(leases, open.Replaces, peer)
+	if l := leaseOf(leases, open.ID, peer); l != nil && open.Attempt != 0 && open.Attempt <= l.attempt {
+		return nil, false, &session.CloseError{Code: session.CodeKicked, Text: "overtaken by a later open"}
+	} else if l != nil && open.Resume {
+		return d.resume(l, open)
+	} else if l != nil {
 		// The ACCEPT was lost: nobody has seen this session, begin it anew.
-		d.end(l, session.CloseError{Code: session.CodeNormal})
-		leases = slices.DeleteFunc(slices.Clone(leases), func(o *lease) bool { return o == l })
-		break
+		leases = d.dismiss(leases, l)
+	} else if why := d.publisher.mayRise(peer, open); why != nil {
+		return nil, false, why
 	}
 	if port == nil {
 		return nil, false, &session.CloseError{Code: session.CodeGone, Text: d.whyGone()}
@@ -97,12 +96,42 @@ func (d *device) arbitrate(open session.Open, peer identity.NodeID) (*lease, boo
 	return d.begin(open, peer), false, nil
 }
 
+// leaseOf returns the lease of the peer's session, nil if there is none.
+func leaseOf(leases []*lease, id session.ID, peer identity.NodeID) *lease {
+	i := slices.IndexFunc(leases, func(l *lease) bool { return l.link.id == id && l.peer == peer })
+	if i < 0 {
+		return nil
+	}
+	return leases[i]
+}
+
+// dismiss ends the session of l, whose consumer has no use for it any more, and
+// returns the leases without it.
+func (d *device) dismiss(leases []*lease, l *lease) []*lease {
+	d.end(l, session.CloseError{Code: session.CodeNormal})
+	return slices.DeleteFunc(slices.Clone(leases), func(o *lease) bool { return o == l })
+}
+
+// supersede ends the peer's sessions of these IDs, with or without a lease or a
+// place in the queue, and returns the leases that are left. The gate is held.
+func (d *device) supersede(leases []*lease, ids []session.ID, peer identity.NodeID) []*lease {
+	for _, id := range ids {
+		if l := leaseOf(leases, id, peer); l != nil {
+			leases = d.dismiss(leases, l)
+		}
+		d.leaveQueue(id)
+		d.publisher.bury(peer, id, grave{why: session.CloseError{Code: session.CodeKicked, Text: "replaced by a later open"}})
+	}
+	return leases
+}
+
 // mayTake reports whether an open may end the session of the holder.
 func mayTake(take session.Take, busy Busy) bool {
 	return take == session.TakeForce || take == session.TakeNormal && (busy == BusyKick || busy == BusyDefault)
 }
 
 func (d *device) resume(l *lease, open session.Open) (*lease, bool, error) {
+	l.attempt = open.Attempt
 	stats := l.link.resumes()
 	d.log.Info("session resumed", "session", l.link.id, "node", l.peer, "offset", open.Next, "resumed", stats)
 	return l, true, nil
@@ -112,15 +141,15 @@ func (d *device) resume(l *lease, open session.Open) (*lease, bool, error) {
 // The gate is held.
 func (d *device) begin(open session.Open, peer identity.NodeID) *lease {
 	log := d.log.With("node", peer)
-	l := &lease{peer: peer, kind: open.Kind, began: time.Now(), readOnly: open.ReadOnly}
+	l := &lease{peer: peer, kind: open.Kind, began: time.Now(), readOnly: open.ReadOnly, attempt: open.Attempt}
 	l.link = newLink(open.ID, d.publisher.config.Window, &portSink{device: d, lease: l}, log)
 	l.link.end.Expect(open.Window) // the device may send before connect
 	if open.Resume {
 		// The consumer's session is not known here: it learns how much of
 		// what this side had for it is lost, before anything else.
-		lost, known := d.publisher.buried(open.ID)
-		if lost > 0 || !known {
-			_ = l.link.control(session.Control{Kind: session.KindGap, Lost: lost, Unknown: !known})
+		g, known := d.publisher.grave(peer, open.ID)
+		if g.lost > 0 || !known {
+			_ = l.link.control(session.Control{Kind: session.KindGap, Lost: g.lost, Unknown: !known})
 		}
 	}
 	d.mu.Lock()
@@ -200,53 +229,18 @@ func (d *device) end(l *lease, why session.CloseError) {
 	}
 	stats, _ := ended.link.view()
 	attributes := []any{"session", ended.link.id, "node", ended.peer, "reason", why.Code.Error(), "sent", stats.sent, "received", stats.received}
+	g := grave{why: why}
 	if lost > 0 && why.Code != session.CodeNormal {
-		d.publisher.bury(ended.link.id, uint64(lost))
+		g.lost = uint64(lost)
 		d.log.Warn("session ended with a gap", append(attributes, "lost", lost)...)
 	} else {
-		d.publisher.bury(ended.link.id, 0)
 		d.log.Info("session ended", attributes...)
 	}
+	d.publisher.bury(ended.peer, ended.link.id, g)
 	signal(d.publisher.dirty)
 	if l == nil {
 		d.end(nil, why)
 		return
 	}
 	d.tellUsers()
-}
-
-// graves remembers how many bytes each of the last sessions lost, for
-// consumers that come back after hold.
-type graves struct {
-	order []session.ID
-	lost  map[session.ID]uint64
-}
-
-// maxGraves bounds them: more consumers than that coming back at once to one
-// node learn "unknown".
-const maxGraves = 64
-
-func (p *Publisher) bury(id session.ID, lost uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	g := &p.graves
-	if g.lost == nil {
-		g.lost = map[session.ID]uint64{}
-	}
-	if _, again := g.lost[id]; !again {
-		g.order = append(g.order, id)
-	}
-	g.lost[id] = lost
-	if len(g.order) > maxGraves {
-		delete(g.lost, g.order[0])
-		g.order = g.order[1:]
-	}
-}
-
-// buried returns what a session lost, and whether it is remembered.
-func (p *Publisher) buried(id session.ID) (uint64, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	lost, ok := p.graves.lost[id]
-	return lost, ok
 }

@@ -28,6 +28,7 @@ type lease struct {
 	over chan struct{}
 	// readOnly leases read along: nothing that they send reaches the device.
 	readOnly bool
+	attempt  uint64      // of the OPEN that serves it; guarded by device.gate
 	gaps     int         // guarded by device.mu
 	lost     uint64      // in gaps of both directions; guarded by device.mu
 	others   string      // as last told of them; guarded by device.telling

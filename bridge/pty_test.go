@@ -26,6 +26,7 @@ import (
 type bench struct {
 	t         testing.TB
 	stick     io.ReadWriteCloser
+	path      string // of the device
 	publisher *bridge.Publisher
 	attacher  *bridge.Attacher
 	states    chan registry.State
@@ -42,7 +43,7 @@ func newBench(t testing.TB, hold time.Duration) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{t: t, stick: stick, states: make(chan registry.State, 1000)}
+	b := &bench{t: t, stick: stick, path: path, states: make(chan registry.State, 1000)}
 	b.publisher = bridge.NewPublisher(bridge.PublisherConfig{
 		Rules:    []bridge.Rule{{Match: bridge.Match{Path: path}, Name: "lab"}},
 		Hold:     hold,

@@ -1,6 +1,7 @@
 package bridge
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/serialspan/serialspan/bridge/session"
@@ -32,6 +33,20 @@ type right struct {
 	mu     sync.Mutex
 	take   session.Take
 	kicked bool
+	asked  []session.ID // for its last sessions, the latest last
+}
+
+// ask notes that session id is asked for, and returns those before it. Of these
+// the owner may not know the end: the way to it was cut when they were closed.
+func (r *right) ask(id session.ID) (before []session.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before = slices.DeleteFunc(slices.Clone(r.asked), func(o session.ID) bool { return o == id })
+	if len(before) > session.MaxReplaces {
+		before = before[1:]
+	}
+	r.asked = append(before, id)
+	return slices.Clone(before)
 }
 
 func (r *right) now() session.Take {

@@ -60,17 +60,19 @@ type use struct {
 	can     []string      // capabilities of the port, as its owner said
 	hold    time.Duration // of the session, as its owner said; before that the attacher's
 	next    session.ID    // of the next session
-	gap     uint64        // lost before the next session, to be told to the owner
-	begun   bool          // there was a session
-	over    bool
-	failure error // why there is no stream now
-	totals  totals
-	users   string // who else uses the device, as its owner says
-	away    string // why the device is not there, as its owner says; empty: it is
-	early   []earlyItem
-	cancel  context.CancelCauseFunc
-	done    chan struct{}
-	rest    useRest
+	// attempts counts the OPENs.
+	attempts uint64
+	gap      uint64 // lost before the next session, to be told to the owner
+	begun    bool   // there was a session
+	over     bool
+	failure  error // why there is no stream now
+	totals   totals
+	users    string // who else uses the device, as its owner says
+	away     string // why the device is not there, as its owner says; empty: it is
+	early    []earlyItem
+	cancel   context.CancelCauseFunc
+	done     chan struct{}
+	rest     useRest
 }
 
 func newUse(config *AttacherConfig, log *slog.Logger, device, kind string, to sink, r *right) *use {

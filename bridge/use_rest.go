@@ -130,6 +130,7 @@ func (u *use) atRest() (*handover.Use, session.ID) {
 	return &handover.Use{
 		End: r.end, Owner: r.target.Owner, Name: r.target.Device, Hold: int64(u.hold), Age: int64(r.age), Clock: int64(r.clock),
 		Line: u.line, Begun: u.begun, Gap: u.gap, Unknown: r.unknown, Unsent: r.unsent,
+		Attempts: u.attempts,
 	}, cmp.Or(r.id, u.next)
 }
 
@@ -137,9 +138,8 @@ func (u *use) atRest() (*handover.Use, session.ID) {
 func (u *use) resume(id session.ID, from *handover.Use) error {
 	u.line, u.begun, u.gap, u.rest.unknown = from.Line, from.Begun, from.Gap, from.Unknown
 	if len(from.End) == 0 {
-		// An OPEN with this ID may have reached the owner, and the answer nobody:
-		// the next one takes the place of that session, however busy the device is.
-		u.next = cmp.Or(id, u.next)
+		// An OPEN with this ID may have reached the owner, and the answer nobody.
+		u.supersede(id)
 		return nil
 	}
 	if from.Hold > 0 {
@@ -149,6 +149,7 @@ func (u *use) resume(id session.ID, from *handover.Use) error {
 	if err != nil {
 		return err
 	}
+	u.attempts = from.Attempts
 	l := newLink(id, u.config.Window, u.sink(), u.log)
 	// Its clock goes on: how old bytes are does not change by a restart.
 	away := max(0, monotonic()-time.Duration(from.Clock))
@@ -158,13 +159,18 @@ func (u *use) resume(id session.ID, from *handover.Use) error {
 }
 
 // replace makes a use that was not started take the place of a session whose
-// consumer was killed: its first session has the same ID, so that the owner
-// ends the other however busy the device is, and is told that bytes are lost.
+// consumer was killed; the owner is told that bytes are lost.
 func (u *use) replace(id session.ID) {
-	if id != (session.ID{}) {
-		u.next = id
-	}
+	u.supersede(id)
 	u.rest.unknown = true
+}
+
+// supersede makes the first session take the place of another, which the owner
+// ends however busy the device is.
+func (u *use) supersede(id session.ID) {
+	if id != (session.ID{}) {
+		u.right.ask(id)
+	}
 }
 
 // tell says that the session changed.

@@ -122,14 +122,16 @@ func (u *use) handshake(conn net.Conn, frames *frameReader, target Target) (*lin
 func (u *use) open(device string) session.Open {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.attempts++
 	o := session.Open{
 		Protocol: session.Protocol, Device: device, ID: u.next, Take: u.right.now(),
 		Window: uint64(u.config.Window), Line: u.line, Kind: u.kind,
-		ReadOnly: u.readOnly,
+		ReadOnly: u.readOnly, Attempt: u.attempts,
 	}
 	if u.link != nil {
 		o.ID, o.Resume, o.Next = u.link.id, true, u.link.next()
 	}
+	o.Replaces = u.right.ask(o.ID)
 	return o
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +26,9 @@ type spanned struct {
 	before         map[string]string // settings of each host without an agent
 }
 
+// linkLocal is the route to the address that the kernel gives eth0.
+var linkLocal = regexp.MustCompile(`(?m)^local fe80::\S+ dev eth0 `)
+
 // newSpanned starts the two agents with no configuration but the secret, and
 // each with what more says of its name.
 func newSpanned(t *testing.T, prepare func(*spanned), more map[string]lab.Settings) *spanned {
@@ -37,7 +41,10 @@ func newSpanned(t *testing.T, prepare func(*spanned), more map[string]lab.Settin
 	}
 	for _, name := range []string{"edge", "consumer"} {
 		lab.WaitFor(t, "the kernel to be done with addresses of "+name, 10*time.Second, func() error {
-			if s.before[name] = s.net.Host(name).Settings(); strings.Contains(s.before[name], "tentative") {
+			switch s.before[name] = s.net.Host(name).Settings(); {
+			case !linkLocal.MatchString(s.before[name]):
+				return errors.New("eth0 has none of its own") // that comes after the carrier
+			case strings.Contains(s.before[name], "tentative"):
 				return errors.New("one is tentative")
 			}
 			return nil

@@ -55,7 +55,17 @@ type Open struct {
 	// counted gap. With Kind "monitor", DATA from the owner are records of
 	// package bridge/capture: both directions, with their time.
 	ReadOnly bool `cbor:"10,keyasint"`
+	// Replaces are sessions of the same consumer whose place this one takes, at
+	// most MaxReplaces: the owner ends them, and refuses an OPEN for one that
+	// arrives after this.
+	Replaces []ID `cbor:"11,keyasint,omitempty"`
+	// Attempt counts the consumer's OPENs for a session: one that is overtaken by
+	// a later one changes nothing. 0: not counted.
+	Attempt uint64 `cbor:"12,keyasint,omitempty"`
 }
+
+// MaxReplaces bounds Open.Replaces.
+const MaxReplaces = 4
 
 // Accept grants a device: the first frame from the owner.
 type Accept struct {

@@ -19,6 +19,8 @@ func (o Open) check() error {
 		return fmt.Errorf("take %d is not known", o.Take)
 	case o.Window == 0:
 		return fmt.Errorf("no window")
+	case len(o.Replaces) > MaxReplaces:
+		return fmt.Errorf("replaces %d sessions, want at most %d", len(o.Replaces), MaxReplaces)
 	case len(o.Line) > 64 || !validText(o.Line) || len(o.Kind) > 32 || !validText(o.Kind):
 		return fmt.Errorf("line settings of %d and kind of %d bytes, want text of at most 64 and 32", len(o.Line), len(o.Kind))
 	}

@@ -3,6 +3,7 @@ package session_test
 import (
 	"bytes"
 	"errors"
+	"reflect"
 	"testing"
 
 	"github.com/serialspan/serialspan/bridge/session"
@@ -69,7 +70,7 @@ func FuzzOpen(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if back, err := session.ParseOpen(again[session.HeaderSize:]); err != nil || back != o {
+		if back, err := session.ParseOpen(again[session.HeaderSize:]); err != nil || !reflect.DeepEqual(back, o) {
 			t.Fatalf("%+v became %+v, %v", o, back, err)
 		}
 	})

@@ -118,6 +118,8 @@ type Use struct {
 	// Unsent is what the application did and the session has not taken, in
 	// order.
 	Unsent []Step `cbor:"13,keyasint,omitempty"`
+	// Attempts is how often the owner was asked for a session.
+	Attempts uint64 `cbor:"14,keyasint,omitempty"`
 }
 
 // Step is bytes, or else line settings, or else a control.
