@@ -76,6 +76,7 @@ type bind struct {
 	t         *Tunnel
 	open      atomic.Bool
 	responses responses
+	copies    copies
 	strangers strangers
 
 	reads uint // of receive, which has one caller
@@ -204,7 +205,13 @@ func (b *bind) inspectMember(p []byte, from netip.AddrPort, local netip.Addr) (b
 			b.sendOn(l, response)
 			return false, nil
 		}
+		if b.copies.isCopy(b.t.now(), p) {
+			return false, nil
+		}
 	case messageResponse:
+		if b.copies.isCopy(b.t.now(), p) {
+			return false, nil
+		}
 		b.t.settle(binary.LittleEndian.Uint32(p[8:12]))
 	}
 	return true, &source{remote: from, local: local}

@@ -190,6 +190,31 @@ func TestBothSendAtOnce(t *testing.T) {
 	})
 }
 
+// Handshake messages that arrive twice at once, as on two paths, leave both sides
+// with the same keys.
+func TestHandshakeOnTwoPaths(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLab(t)
+			a, b := l.node(1), l.node(2)
+			synctest.Wait()
+			l.peer(a, b)
+			for _, way := range [][2]*node{{a, b}, {b, a}} {
+				l.hub.SetDirection(memnet.UDPAddr(way[0].addr), memnet.UDPAddr(way[1].addr), memnet.Link{Delay: oneWay, Twice: 1})
+			}
+			l.routes(a, b)
+			a.send(t, b, "from a")
+			if got := b.wait(t, time.Second); got.at > 3*oneWay {
+				t.Errorf("a's data took %v", got.at)
+			}
+			b.send(t, a, "from b")
+			a.wait(t, time.Second)
+			a.send(t, b, "again")
+			b.wait(t, time.Second)
+		})
+	}
+}
+
 // The path comes up after the initiation was made, and packets get lost on it:
 // no case may cost WireGuard's own 5 s.
 func TestHandshakePacketsLost(t *testing.T) {
