@@ -11,7 +11,7 @@ import (
 )
 
 // ErrProfile is wrapped by every error of this package.
-var ErrProfile = errors.New("not a profile")
+var ErrProfile = errors.New("not valid")
 
 // KindSerial is the kind of what is only known to be a serial port.
 const KindSerial = "serial"

@@ -58,6 +58,8 @@ func (a *app) attachCommand() *cobra.Command {
 		fmt.Fprintf(a.out, "attached %s at %s\n", attachment.Device, attachment.Where)
 		if attachment.Error != "" {
 			a.note("%s", attachment.Error)
+		} else if _, err := a.client().Resolve(c.Context(), args[0]); err != nil {
+			a.note("%v; the attachment waits for it", err)
 		}
 		return nil
 	}

@@ -89,6 +89,13 @@ func newAgentWithDevices() *controltest.Agent {
 	return agent
 }
 
+func TestAttachWhatIsNotThere(t *testing.T) {
+	socket := serve(t, newAgentWithDevices())
+	if r := command(t, "", "attach", "garage-zwav", "--pty", "/run/serialspan/zwav", "--socket", socket); r.code != 0 || !strings.Contains(r.err, "; the attachment waits for it") {
+		t.Errorf("attach what is not there: %+v", r)
+	}
+}
+
 func TestTables(t *testing.T) {
 	socket := serve(t, newAgentWithDevices())
 	if r := command(t, "", "attach", "garage-zwave", "--pty", "/run/serialspan/zwave", "--socket", socket); r.code != 0 || r.out != "attached garage-zwave at /run/serialspan/zwave\n" {

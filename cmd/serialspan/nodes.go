@@ -50,6 +50,8 @@ func signedSkew(skew time.Duration) string {
 	}
 	const day, year = 24 * time.Hour, 8766 * time.Hour
 	switch d := skew.Abs(); {
+	case d < 50*time.Millisecond:
+		return "0.0s"
 	case d < 10*time.Second:
 		return fmt.Sprintf("%s%.1fs", sign, d.Seconds())
 	case d < 2*time.Minute:

@@ -32,7 +32,7 @@ func TestSignal(t *testing.T) {
 
 func TestSignedSkew(t *testing.T) {
 	for want, skew := range map[string]time.Duration{
-		"+0.0s": 0, "+0.2s": 200 * time.Millisecond, "-9.9s": -9900 * time.Millisecond, "+100s": 100 * time.Second, "-60m": -time.Hour,
+		"0.0s": -49 * time.Millisecond, "+0.2s": 200 * time.Millisecond, "-9.9s": -9900 * time.Millisecond, "+100s": 100 * time.Second, "-60m": -time.Hour,
 		"+3h": 3 * time.Hour, "-40d": -40 * 24 * time.Hour, "-10y": -10 * 365 * 24 * time.Hour, "+1y": 366 * 24 * time.Hour,
 	} {
 		if have := signedSkew(skew); have != want {
