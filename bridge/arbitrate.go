@@ -73,7 +73,7 @@ func (d *device) arbitrate(open session.Open, peer identity.NodeID) (*lease, boo
 	} else if l != nil {
 		// The ACCEPT was lost: nobody has seen this session, begin it anew.
 		leases = d.dismiss(leases, l)
-	} else if why := d.publisher.mayRise(peer, open); why != nil {
+	} else if why := d.publisher.mayRise(peer, open.ID); why != nil {
 		return nil, false, why
 	}
 	if port == nil {

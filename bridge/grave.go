@@ -59,9 +59,9 @@ func (p *Publisher) grave(peer identity.NodeID, id session.ID) (grave, bool) {
 // is not known. Who was kicked while it was out of reach would else take the
 // device back, and an open that was overtaken by a later one of the same
 // application would take it from that.
-func (p *Publisher) mayRise(peer identity.NodeID, open session.Open) error {
-	g, ok := p.grave(peer, open.ID)
-	if !ok || !errors.Is(&g.why, session.CodeKicked) || open.Take == session.TakeForce {
+func (p *Publisher) mayRise(peer identity.NodeID, id session.ID) error {
+	g, ok := p.grave(peer, id)
+	if !ok || !errors.Is(&g.why, session.CodeKicked) {
 		return nil
 	}
 	why := g.why
