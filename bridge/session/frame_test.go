@@ -26,6 +26,9 @@ var (
 		Protocol: 1, Device: "garage-zwave", ID: id, Resume: true, Next: 4711, Take: session.TakeNormal,
 		Window: session.DefaultWindow, Line: "115200n81", Kind: "pty", ReadOnly: true,
 	}
+	openReplaces = session.Open{
+		Protocol: 1, Device: "garage-zwave", ID: id, Window: session.DefaultWindow, Kind: "pty", Replaces: []session.ID{{1}, {2}}, Attempt: 3,
+	}
 	acceptAll = session.Accept{
 		Protocol: 1, ID: id, Resumed: true, Next: 42, Window: session.DefaultWindow, Line: "115200n81",
 		Capabilities: []string{"modem", "break"}, HoldMillis: 15000, StaleMillis: 1500,
@@ -39,12 +42,16 @@ func frames(t testing.TB) map[string][]byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	replaces, err := session.AppendOpen(nil, openReplaces)
+	if err != nil {
+		t.Fatal(err)
+	}
 	accept, err := session.AppendAccept(nil, acceptAll)
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := map[string][]byte{
-		"open": open, "accept": accept, "close": session.AppendClose(nil, closeAll),
+		"open": open, "open-replaces": replaces, "accept": accept, "close": session.AppendClose(nil, closeAll),
 	}
 	// An End writes the others: DATA and ACK, CONTROL, PING, PONG.
 	a, b := session.NewEnd(0), session.NewEnd(0)
@@ -133,6 +140,9 @@ func TestBodies(t *testing.T) {
 		return f.Payload
 	}
 	if open, err := session.ParseOpen(payload("open")); err != nil || !reflect.DeepEqual(open, openAll) {
+		t.Errorf("OPEN: %+v, %v", open, err)
+	}
+	if open, err := session.ParseOpen(payload("open-replaces")); err != nil || !reflect.DeepEqual(open, openReplaces) {
 		t.Errorf("OPEN: %+v, %v", open, err)
 	}
 	if accept, err := session.ParseAccept(payload("accept")); err != nil || !reflect.DeepEqual(accept, acceptAll) {
@@ -236,6 +246,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"new, yet at an offset", func(o *session.Open) { o.Resume = false }},
 		{"unknown take", func(o *session.Open) { o.Take = 3 }},
 		{"no window", func(o *session.Open) { o.Window = 0 }},
+		{"too many replaced", func(o *session.Open) { o.Replaces = make([]session.ID, session.MaxReplaces+1) }},
 		{"long line settings", func(o *session.Open) { o.Line = strings.Repeat("9", 65) }},
 	}
 	for _, test := range tests {
