@@ -209,6 +209,8 @@ func (m *Mesh) apply(effects []peering.Effect) {
 			m.tunnel.Initiate(e.Peer)
 		case peering.PathUp, peering.PathMoved, peering.PathDown:
 			m.changePath(e)
+		case peering.PathBack:
+			m.nudge(e.Peer)
 		}
 	}
 }
@@ -239,13 +241,18 @@ func (m *Mesh) changePath(e peering.Effect) {
 	m.tunnel.SetRoute(e.Peer, e.Route)
 	m.relaysChanged = true
 	if e.Kind == peering.PathMoved {
-		m.later(func() { m.quic.Nudge(e.Peer, pingProtocol) })
+		m.nudge(e.Peer)
 	}
 	if e.Kind == peering.PathUp && e.Down > renewAfter {
 		m.later(func() { m.quic.RenewOlder(e.Peer, e.Down) })
 		m.backAfter(e.Peer, e.Down)
 	}
 	m.later(m.watch.changed)
+}
+
+// nudge has QUIC find out what was lost on the path to a member.
+func (m *Mesh) nudge(id identity.NodeID) {
+	m.later(func() { m.quic.Nudge(id, pingProtocol) })
 }
 
 // send hands a datagram of the plane to the tunnel. A member that is not a

@@ -3,6 +3,7 @@ package mesh_test
 import (
 	"context"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -169,4 +170,57 @@ func TestRelayOffRefuses(t *testing.T) {
 			t.Errorf("the hub passed on %d messages", s.RelayPassed)
 		}
 	})
+}
+
+// The path is silent, not for long enough to be given up: what is on its way goes
+// on with the first probe that is answered, not with QUIC's next probe time-out.
+func TestShortSilence(t *testing.T) {
+	var waits []time.Duration
+	for length := 300 * time.Millisecond; length <= 750*time.Millisecond; length += 30 * time.Millisecond {
+		synctest.Test(t, func(t *testing.T) {
+			net := meshtest.New(t, lan)
+			a := net.Start("a", meshtest.Options{Protocols: []string{"chat/1"}})
+			b := net.Start("b", meshtest.Options{Protocols: []string{"chat/1"}, Join: []*meshtest.Node{a}})
+			net.WaitFor(10*time.Second, "both to see both alive", allAlive(a, b))
+			conn, err := a.Dial(t.Context(), b.Self(), "chat/1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			far, _, err := b.Accept(t.Context(), "chat/1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer far.Close()
+			hear := func() {
+				if _, err := io.ReadFull(far, make([]byte, 1)); err != nil {
+					t.Error(err)
+				}
+			}
+			tell(t, conn)
+			hear()
+			time.Sleep(time.Second)
+			one, other := []*meshtest.Node{a}, []*meshtest.Node{b}
+			net.Cut(one, other)
+			tell(t, conn) // once, as who waits for an answer does
+			time.Sleep(length)
+			net.Heal(one, other)
+			mended := time.Now()
+			hear()
+			waits = append(waits, time.Since(mended))
+		})
+	}
+	slices.Sort(waits)
+	worst := waits[len(waits)-1]
+	t.Logf("after the silence: median %v, worst %v", waits[len(waits)/2], worst)
+	if worst > 350*time.Millisecond { // a gap between probes, and some round trips
+		t.Errorf("%v until data flowed again", worst)
+	}
+}
+
+func tell(t *testing.T, to io.Writer) {
+	t.Helper()
+	if _, err := to.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
 }

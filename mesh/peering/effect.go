@@ -25,6 +25,9 @@ const (
 	PathMoved
 	// PathDown: there is no path any more.
 	PathDown
+	// PathBack: the path answers again. It was silent, not for long enough to be
+	// given up.
+	PathBack
 )
 
 // Effect is one thing to do for a member.

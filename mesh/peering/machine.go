@@ -355,7 +355,11 @@ func (m *Machine) Answer(now time.Duration, id identity.NodeID, r Route, token u
 		p.measure(now - asked.at)
 		return []Effect{{Kind: PathUp, Peer: id, Route: r, Down: down}}
 	case p.path.same(r):
+		silent := p.missed > 1
 		p.doubt, p.missed = trusted, 0
+		if silent {
+			return []Effect{{Kind: PathBack, Peer: id, Route: r}}
+		}
 		return nil
 	case r.better(p.path) && p.steady(now, r), p.missed > 1:
 		// One probe of the path has surely gone unanswered, not just slower

@@ -65,6 +65,8 @@ func (w *world) do(effects []peering.Effect) {
 			}
 		case peering.Introduce:
 			w.introduced = append(w.introduced, w.now)
+		case peering.PathBack:
+			w.log = append(w.log, fmt.Sprintf("%v back", w.now-time.Second))
 		case peering.PathUp, peering.PathMoved, peering.PathDown:
 			w.path = e.Route
 			name := map[peering.EffectKind]string{peering.PathUp: "up", peering.PathMoved: "moved", peering.PathDown: "down"}[e.Kind]
@@ -245,6 +247,21 @@ func TestSessionNoticesDeadPathWithinASecondAndReturns(t *testing.T) {
 	}
 	if up > 6600*ms {
 		t.Errorf("path back after %v; the member was back at 5.5 s", up)
+	}
+}
+
+// A path that is silent for less than it takes to give it up is told of when it
+// answers again, and only then.
+func TestSilenceThatEnds(t *testing.T) {
+	w := newWorld(home)
+	w.do(w.SetInUse(w.now, peer, true))
+	w.run(500 * ms)
+	w.answers[home] = false
+	w.run(400 * ms)
+	w.answers[home] = true
+	w.run(2 * time.Second)
+	if len(w.log) != 2 || !strings.HasSuffix(w.log[1], " back") {
+		t.Errorf("paths: %v; want up, back", w.log)
 	}
 }
 

@@ -118,8 +118,8 @@ func (n *Net) open(ctx context.Context, l *link, header []byte) (*Stream, error)
 
 // Nudge sends a little on the connection to a member at once, if there is one: a
 // stream of a protocol that ends right away. Use it when datagrams take another
-// path: what was lost on the old one is found out by the acknowledgement, a
-// round trip later (RFC 9002 section 6.1), and not by a probe time-out that has
+// path, or when the path works again: what was lost is found out by the
+// acknowledgement, a round trip later (RFC 9002 section 6.1), and not by a probe time-out that has
 // doubled several times by then. It does not block.
 func (n *Net) Nudge(node identity.NodeID, protocol string) {
 	header, err := appendHeader(nil, protocol)
