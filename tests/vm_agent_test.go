@@ -77,6 +77,21 @@ func startConsumer(t *testing.T, secretFile string) (*lab.Agent, lab.Settings) {
 // lab.StartAgent. When the test fails, its log is printed.
 func startGuestAgent(t *testing.T, v *vm.VM, name string, more lab.Settings) *guestAgent {
 	t.Helper()
+	a := spawnGuestAgent(t, v, name, more)
+	lab.WaitFor(t, "the control socket of "+name, 20*time.Second, func() error {
+		if !a.Running() {
+			_, err := a.Wait()
+			t.Fatalf("agent %s has ended: %v", name, err)
+		}
+		_, err := a.Client.Status(t.Context())
+		return err
+	})
+	return a
+}
+
+// spawnGuestAgent is startGuestAgent without the wait.
+func spawnGuestAgent(t *testing.T, v *vm.VM, name string, more lab.Settings) *guestAgent {
+	t.Helper()
 	config := agentConfig(t, name, lab.Settings{
 		"node":    lab.Settings{"name": name, "state_dir": vm.DiskDir + "/state"},
 		"cluster": lab.Settings{"secret_file": guestSecret},
@@ -94,14 +109,6 @@ func startGuestAgent(t *testing.T, v *vm.VM, name string, more lab.Settings) *gu
 			_, log := a.Output()
 			t.Logf("log of agent %s:\n%s", name, log[max(0, len(log)-16<<10):])
 		}
-	})
-	lab.WaitFor(t, "the control socket of "+name, 20*time.Second, func() error {
-		if !a.Running() {
-			_, err := a.Wait()
-			t.Fatalf("agent %s has ended: %v", name, err)
-		}
-		_, err := a.Client.Status(t.Context())
-		return err
 	})
 	return a
 }

@@ -1,7 +1,7 @@
 package tests
 
 import (
-	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -14,7 +14,9 @@ import (
 )
 
 // backTime is how soon after its start an agent that was cut off without
-// warning has to be of use again.
+// warning has to be of use again. Nearly all of it is the work of an emulated
+// processor, so the time during which that one was itself without a processor,
+// for other programs of this machine, does not count.
 const backTime = 5 * time.Second
 
 // TestPowerFailureIn2016 is the thin client with a dead CMOS battery: it boots
@@ -39,7 +41,7 @@ func TestPowerFailureIn2016(t *testing.T) {
 
 	v := vm.Start(t, machine)
 	edge := startGuestAgent(t, v, "edge", settings)
-	waitDeviceState(t, consumer.Client(), "garage-stick", client.DeviceAvailable, 15*time.Second)
+	waitDeviceState(t, consumer.Client(), "garage-stick", client.DeviceAvailable, 40*time.Second)
 	t.Logf("device usable %v after the start of the agent", time.Since(edge.Started).Round(time.Millisecond))
 	link := filepath.Join(consumer.Dir, "stick")
 	consumer.MustRun("attach", "garage-stick", "--pty", link)
@@ -55,20 +57,23 @@ func TestPowerFailureIn2016(t *testing.T) {
 	for failure := 1; failure <= 3; failure++ {
 		v.Kill()
 		v = vm.Start(t, machine)
-		edge = startGuestAgent(t, v, "edge", settings)
-		// The consumer may not have noticed that anything happened.
-		lab.WaitFor(t, "the session at the edge", 30*time.Second, func() error {
-			all, err := edge.Client.Sessions(t.Context())
-			if err == nil && len(all) == 0 {
-				err = errors.New("there is none")
+		edge = spawnGuestAgent(t, v, "edge", settings)
+		starved := v.Starved()
+		// The consumer may not have noticed that anything happened, until it
+		// counts the gap. It is asked, not the guest, which would be kept busy.
+		lab.WaitFor(t, "the session to resume with a gap", 30*time.Second, func() error {
+			all, err := consumer.Client().Sessions(t.Context())
+			if err == nil && (len(all) != 1 || all[0].Gaps < failure) {
+				err = fmt.Errorf("sessions are %+v", all)
 			}
 			return err
 		})
 		consumer.WaitAttachment(link, client.AttachmentConnected, 10*time.Second)
 		talk(t, app, v.Stick("stick"), 0)
 		back := time.Since(edge.Started)
-		t.Logf("failure %d: back %v after the start of the agent", failure, back.Round(time.Millisecond))
-		if back > backTime {
+		starved = v.Starved() - starved
+		t.Logf("failure %d: back %v after the start of the agent, %v of them without a processor", failure, back.Round(time.Millisecond), starved.Round(time.Millisecond))
+		if back -= starved; back > backTime {
 			t.Errorf("failure %d: back %v after the start of the agent, want %v", failure, back, backTime)
 		}
 		wantLink(t, link, pts)

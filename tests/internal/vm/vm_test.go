@@ -29,7 +29,11 @@ func TestGuest(t *testing.T) {
 		Time: time.Date(2016, 1, 1, 0, 0, 0, 0, time.UTC), Disk: disk, NICs: []vm.NIC{vm.UserNet()},
 		Programs: []string{"date", "sh", "sleep", "cat", "sync"},
 	}
+	began := time.Now()
 	v := vm.Start(t, config)
+	if starved, most := v.Starved(), time.Since(began); starved <= 0 || starved > most {
+		t.Errorf("its processor was without one of ours for %v of %v", starved, most)
+	}
 	if out := v.MustRun("date", "-u", "+%Y"); out != "2016\n" {
 		t.Errorf("the guest is in %q, want 2016", out)
 	}
