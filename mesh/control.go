@@ -15,6 +15,7 @@ import (
 // control is a datagram that is not WireGuard's, and the way back to its sender.
 type control struct {
 	n     int
+	size  int                 // of the datagram as it came, of which n bytes are kept
 	buf   [join.FirstLen]byte // the longest kind
 	route peering.Route
 }
@@ -35,26 +36,28 @@ func (m *Mesh) takeControl(datagram []byte, from netip.AddrPort, local netip.Add
 	}
 	switch datagram[0] {
 	case probe.Type:
-		m.takeProbe(datagram[:min(len(datagram), probe.Len)], route)
+		m.takeProbe(datagram, route)
 	case join.TypeFirst, join.TypeSecond, join.TypeThird:
-		m.queueControl(m.joins, datagram, route)
+		m.queueControl(m.joins, datagram, len(datagram), route)
 	default:
 		m.counters.strangers.Add(1)
 	}
 }
 
-// takeProbe is takeControl for a probe, which may come through a relay too.
+// takeProbe is takeControl for a probe, which may come through a relay too. What
+// it is padded with is left behind.
 func (m *Mesh) takeProbe(datagram []byte, route peering.Route) {
-	m.queueControl(m.probes, datagram, route)
+	m.queueControl(m.probes, datagram, min(len(datagram), probe.Len), route)
 }
 
-func (m *Mesh) queueControl(queue chan<- *control, datagram []byte, route peering.Route) {
-	if len(datagram) > join.FirstLen {
+// queueControl queues the first keep bytes of a datagram.
+func (m *Mesh) queueControl(queue chan<- *control, datagram []byte, keep int, route peering.Route) {
+	if keep > join.FirstLen {
 		m.counters.strangers.Add(1)
 		return
 	}
 	c := m.controls.Get().(*control)
-	c.n, c.route = copy(c.buf[:], datagram), route
+	c.n, c.size, c.route = copy(c.buf[:], datagram[:keep]), len(datagram), route
 	select {
 	case queue <- c:
 	default:
@@ -159,6 +162,9 @@ func (m *Mesh) handleProbe(c *control) (ok bool) {
 			return
 		}
 		m.classify(id, &c.route)
+		if m.triesSize(id, c, p) {
+			return
+		}
 		switch p.Kind {
 		case probe.Request:
 			m.apply(m.peering.Request(m.now(), id, c.route, p.Token, p.Initiate))
@@ -200,9 +206,9 @@ func (m *Mesh) apply(effects []peering.Effect) {
 	for _, e := range effects {
 		switch e.Kind {
 		case peering.SendRequest:
-			m.sendProbe(e, probe.Probe{Kind: probe.Request, Token: e.Token, Initiate: e.Ask})
+			m.sendProbe(e.Peer, e.Route, probe.Probe{Kind: probe.Request, Token: e.Token, Initiate: e.Ask}, probe.Len)
 		case peering.SendAnswer:
-			m.sendProbe(e, probe.Probe{Kind: probe.Answer, Token: e.Token, Seen: e.Route.Remote, Wall: m.cfg.Wall().UnixNano()})
+			m.sendProbe(e.Peer, e.Route, m.answerTo(e.Token, e.Route), probe.Len)
 		case peering.Introduce:
 			m.beginJoin(e.Route.Remote)
 		case peering.Initiate:
@@ -215,20 +221,26 @@ func (m *Mesh) apply(effects []peering.Effect) {
 	}
 }
 
-func (m *Mesh) sendProbe(e peering.Effect, p probe.Probe) {
-	pair := m.pair(e.Peer)
+// answerTo is the answer to a probe that came by a route.
+func (m *Mesh) answerTo(token uint64, r peering.Route) probe.Probe {
+	return probe.Probe{Kind: probe.Answer, Token: token, Seen: r.Remote, Wall: m.cfg.Wall().UnixNano()}
+}
+
+// sendProbe sends a probe as a datagram of at least size bytes; mu is held.
+func (m *Mesh) sendProbe(id identity.NodeID, r peering.Route, p probe.Probe, size int) {
+	pair := m.pair(id)
 	if pair == nil {
 		return
 	}
-	datagram := pair.Seal(p)
-	if e.Route.KubeSpan {
-		datagram = probe.Pad(datagram, bareProbe)
+	if r.KubeSpan {
+		size = max(size, bareProbe)
 	}
+	datagram := probe.Pad(pair.Seal(p), size)
 	// A datagram that cannot be sent is one that is lost.
-	if e.Route.IsRelay() {
-		_ = m.tunnel.TryRelay(e.Route.Via, byte(plane.Relay), e.Peer, datagram)
+	if r.IsRelay() {
+		_ = m.tunnel.TryRelay(r.Via, byte(plane.Relay), id, datagram)
 	} else {
-		_ = m.cfg.Socket.WriteTo(datagram, e.Route.Remote, e.Route.Local)
+		_ = m.cfg.Socket.WriteTo(datagram, r.Remote, r.Local)
 	}
 }
 

@@ -81,6 +81,7 @@ type Mesh struct {
 	seenAt   time.Duration
 	alive    map[identity.NodeID]bool          // as gossip last said
 	gone     map[identity.NodeID]time.Duration // since when the others are not
+	trials   map[uint64]chan<- sizeAnswer      // by token, see TryPathSize
 	twin     bool
 	// relaysChanged: a path or record has changed that may matter to relaying.
 	relaysChanged bool
@@ -115,6 +116,7 @@ func New(cfg Config) (*Mesh, error) {
 		skews:    make(map[identity.NodeID]time.Duration),
 		alive:    make(map[identity.NodeID]bool),
 		gone:     make(map[identity.NodeID]time.Duration),
+		trials:   make(map[uint64]chan<- sizeAnswer),
 	}
 	if err := m.recallBelonging(); err != nil {
 		return nil, fmt.Errorf("make mesh: %w", err)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/internal/quicnet"
 	"github.com/serialspan/serialspan/mesh/kubespan"
 	"github.com/serialspan/serialspan/mesh/peering"
 	"github.com/serialspan/serialspan/mesh/roster"
@@ -25,7 +26,7 @@ const bypassMark = 0x20
 // bareProbe is the size of a probe in the KubeSpan: that of a QUIC packet as bare
 // datagram. Where a KubeSpan's MTU is set larger than what its underlay carries,
 // small packets arrive and large ones vanish; such a KubeSpan must not answer.
-const bareProbe = 2 + 1200
+const bareProbe = 2 + quicnet.PacketSize
 
 // span is the KubeSpan of this host. The zero value: there is none.
 type span struct {

@@ -32,6 +32,7 @@ type Link struct {
 	Jitter time.Duration // added, uniform in [0, Jitter): datagrams overtake each other
 	Loss   float64       // probability that a datagram is lost
 	Twice  float64       // probability that a datagram arrives twice
+	MTU    int           // datagrams with more bytes than this vanish; 0: none does
 }
 
 // Network is an in-memory network with one cluster on it.
@@ -64,7 +65,7 @@ func NewSeeded(t testing.TB, link Link, seed uint64) *Network {
 }
 
 func hubLink(l Link) memnet.Link {
-	return memnet.Link{Delay: l.Delay, Jitter: l.Jitter, Loss: l.Loss, Twice: l.Twice}
+	return memnet.Link{Delay: l.Delay, Jitter: l.Jitter, Loss: l.Loss, Twice: l.Twice, MTU: l.MTU}
 }
 
 // Secret returns the cluster's secret.
@@ -80,6 +81,11 @@ func (n *Network) SocketAt(addr netip.AddrPort) mesh.Socket { return n.hub.UDP(a
 // SetLink changes the link between two nodes, both ways.
 func (n *Network) SetLink(a, b *Node, l Link) {
 	n.hub.SetLink(memnet.UDPAddr(a.Addr), memnet.UDPAddr(b.Addr), hubLink(l))
+}
+
+// SetDirection changes what happens to datagrams from one node to another.
+func (n *Network) SetDirection(from, to *Node, l Link) {
+	n.hub.SetDirection(memnet.UDPAddr(from.Addr), memnet.UDPAddr(to.Addr), hubLink(l))
 }
 
 // Cut takes down the links between two groups; Heal brings them up.

@@ -16,6 +16,7 @@ type Link struct {
 	Loss   float64       // probability in [0, 1] that a datagram is lost
 	Twice  float64       // probability in [0, 1] that it arrives twice
 	Down   bool          // nothing gets through
+	MTU    int           // larger datagrams are lost; 0: only the hub's Config.MTU counts
 }
 
 // Config sets up a Hub. The zero value works: ideal links.
@@ -30,7 +31,7 @@ type Config struct {
 type Stats struct {
 	Sent      uint64 // handed to WriteTo
 	Delivered uint64 // put into a receive queue
-	Lost      uint64 // by Loss or Down
+	Lost      uint64 // by Loss, Down or the MTU of a link
 	Nobody    uint64 // no endpoint with that address
 	Overflow  uint64 // receive queue full
 	Oversize  uint64 // larger than the MTU
@@ -171,7 +172,7 @@ func (h *Hub) send(from *Conn, to net.Addr, p []byte) {
 		far = receiver.addr
 	}
 	l := h.link(direction{key(from.addr), key(far)})
-	if l.Down || (l.Loss > 0 && h.rand.Float64() < l.Loss) {
+	if l.Down || (l.MTU > 0 && len(p) > l.MTU) || (l.Loss > 0 && h.rand.Float64() < l.Loss) {
 		h.stats.Lost++
 		return
 	}

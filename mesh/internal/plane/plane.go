@@ -11,8 +11,8 @@
 //	kind 4  relayed passed on: NodeID of the sender (16) ‖ message
 //
 // The message of the last two is a datagram of the underlay, WireGuard's or a
-// sealed probe: a QUIC packet of 1200 bytes is 1280 as WireGuard message and
-// 1297 with the relay's header. Only kind 3 is passed on, and becomes kind 4:
+// sealed probe: a QUIC packet of 1200 bytes is 1296 as WireGuard message and
+// 1313 with the relay's header. Only kind 3 is passed on, and becomes kind 4:
 // so a message takes one hop.
 //
 // The plane starts no goroutine. It is lossy: what arrives while a reader's

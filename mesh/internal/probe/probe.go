@@ -12,7 +12,8 @@
 //	       additional data = bytes 0 to 16
 //
 //	 0  1  kind: 1 request, 2 answer
-//	 1  1  flags: 1 = the receiver should initiate a WireGuard handshake
+//	 1  1  flags: 1 = the receiver should initiate a WireGuard handshake,
+//	       2 = the answer should be as large a datagram as the request
 //	 2  8  token: chosen by the requester, returned in the answer
 //	10 16  address that the sender saw the receiver's request come from, in
 //	       IPv6 form; all zero in a request
@@ -55,6 +56,7 @@ const (
 	bodyLen   = 1 + 1 + 8 + 16 + 2 + 8
 
 	flagInitiate = 1
+	flagWhole    = 2
 )
 
 // Errors of Open. A datagram that does not open says nothing about who sent it.
@@ -95,6 +97,7 @@ func SenderIn(datagram []byte) (s Sender, ok bool) {
 type Probe struct {
 	Kind     Kind
 	Initiate bool           // please initiate a WireGuard handshake with me
+	Whole    bool           // request: please answer with a datagram as large as this one
 	Token    uint64         // chosen by the requester
 	Seen     netip.AddrPort // answer: where the request came from
 	Wall     int64          // answer: the sender's wall clock, ns since 1970
@@ -156,7 +159,10 @@ func (p *Pair) Seal(pr Probe) []byte {
 	var body [bodyLen]byte
 	body[0] = byte(pr.Kind)
 	if pr.Initiate {
-		body[1] = flagInitiate
+		body[1] |= flagInitiate
+	}
+	if pr.Whole {
+		body[1] |= flagWhole
 	}
 	binary.BigEndian.PutUint64(body[2:10], pr.Token)
 	if pr.Seen.IsValid() {
@@ -184,6 +190,7 @@ func (p *Pair) Open(datagram []byte) (Probe, error) {
 	pr := Probe{
 		Kind:     Kind(body[0]),
 		Initiate: body[1]&flagInitiate != 0,
+		Whole:    body[1]&flagWhole != 0,
 		Token:    binary.BigEndian.Uint64(body[2:10]),
 		Wall:     int64(binary.BigEndian.Uint64(body[28:36])),
 	}

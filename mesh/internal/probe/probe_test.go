@@ -41,6 +41,7 @@ var samples = []probe.Probe{
 	{Kind: probe.Answer, Token: 7, Seen: netip.MustParseAddrPort("192.0.2.1:51821")},
 	{Kind: probe.Answer, Token: 7, Seen: netip.MustParseAddrPort("[2001:db8::1]:65535"), Wall: 1451606400e9},
 	{Kind: probe.Answer, Token: 8, Wall: -1},
+	{Kind: probe.Request, Token: 9, Initiate: true, Whole: true},
 }
 
 func TestRoundTripAndGolden(t *testing.T) {

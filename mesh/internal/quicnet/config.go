@@ -30,9 +30,12 @@ const (
 	initialConnWindow   = 128 << 10
 	maxConnWindow       = 1 << 20
 
-	packetSize       = 1200 // bytes; RFC 9000 section 14, the plane's limit
 	connectionIDSize = 8
 )
+
+// PacketSize is how long a packet is at most, bytes: RFC 9000 section 14, the
+// plane's limit. It does not grow, path MTU discovery is off.
+const PacketSize = 1200
 
 // Config sets up a Net. Identity, PacketConn, Addr and NodeOf are required.
 type Config struct {

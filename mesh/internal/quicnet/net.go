@@ -81,7 +81,7 @@ func New(cfg Config) (*Net, error) {
 		MaxConnectionReceiveWindow:     maxConnWindow,
 		MaxIncomingStreams:             int64(cfg.MaxIncomingStreams),
 		MaxIncomingUniStreams:          -1, // none
-		InitialPacketSize:              packetSize,
+		InitialPacketSize:              PacketSize,
 		DisablePathMTUDiscovery:        true,
 		GetConfigForClient:             n.admit,
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -393,4 +394,22 @@ func TestSendErrors(t *testing.T) {
 			t.Errorf("send to a removed peer: %v", err)
 		}
 	})
+}
+
+// WireSize says what really leaves.
+func TestWireSize(t *testing.T) {
+	for _, payload := range []int{200, 1200, 1312, tunnel.MaxPayload} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLab(t)
+			a, b := l.node(1), l.node(2)
+			synctest.Wait()
+			l.peer(a, b)
+			l.routes(a, b)
+			a.send(t, b, strings.Repeat("x", payload))
+			b.wait(t, time.Second)
+			if have, want := l.hub.Stats().Largest, tunnel.WireSize(payload); have != want {
+				t.Errorf("a payload of %d bytes left as %d, want %d", payload, have, want)
+			}
+		})
+	}
 }

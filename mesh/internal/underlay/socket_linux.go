@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -38,6 +39,7 @@ type Socket struct {
 	in    inbound
 	out   outbound
 	zones zones
+	mark  atomic.Uint32
 }
 
 // Listen opens the socket at address, "HOST:PORT" as net.ListenUDP takes it;
@@ -189,6 +191,9 @@ func (s *Socket) SetMark(mark uint32) error {
 	var err error
 	if closed := s.file.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_MARK, int(mark)) }); closed != nil {
 		return closed
+	}
+	if err == nil {
+		s.mark.Store(mark)
 	}
 	return os.NewSyscallError("setsockopt SO_MARK", err)
 }

@@ -100,3 +100,22 @@ func TestReadDeadline(t *testing.T) {
 		t.Fatalf("read past the deadline: %v", err)
 	}
 }
+
+func TestPathMTU(t *testing.T) {
+	loopback, err := net.InterfaceByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, ":0")
+	const longest = 1<<16 - 1 // packet of IPv4
+	for to, want := range map[string]int{
+		"127.0.0.1:9": min(loopback.MTU, longest), "[::ffff:127.0.0.1]:9": min(loopback.MTU, longest), "[::1]:9": loopback.MTU,
+	} {
+		if have, err := s.PathMTU(netip.MustParseAddrPort(to)); err != nil || have != want {
+			t.Errorf("to %s: %d, %v; want that of the loopback, %d", to, have, err, want)
+		}
+	}
+	if have, err := s.PathMTU(netip.MustParseAddrPort("255.255.255.255:9")); err == nil {
+		t.Errorf("to where no datagram may go: %d", have)
+	}
+}

@@ -1,0 +1,223 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/internal/probe"
+	"github.com/serialspan/serialspan/mesh/internal/quicnet"
+	"github.com/serialspan/serialspan/mesh/internal/tunnel"
+	"github.com/serialspan/serialspan/mesh/peering"
+)
+
+// ErrNoPath is returned by TryPathSize for a member without a path.
+var ErrNoPath = errors.New("no path")
+
+// PathSize is how large a datagram gets through on a path. Sizes are bytes of
+// UDP payload; on a path through a relay those of the message that is passed on.
+type PathSize struct {
+	Path, Endpoint string // as in Member
+	// Full is the size of the largest datagrams that we send on such a path.
+	Full int
+	// There is the size of the largest that got to the member: Full if all do, 0
+	// if not even a small one was answered.
+	There int
+	// Back is the size of the largest that came back from it. 0: it is not known,
+	// because There is not Full, or because the member does not know how.
+	Back int
+	// Headers is what IP and UDP add, bytes; 0 through a relay.
+	Headers int
+	// MTU is what our kernel knows of the path, as bytes of an IP packet: what
+	// is larger leaves in fragments. 0: not known.
+	MTU int
+}
+
+// Of a trial.
+const (
+	// trialRounds is how often a size is tried until it counts as too large, the
+	// gap between two being trialGap or two round trips. Losing 30 % of the
+	// datagrams each way, a path passes for too narrow in 3 of 100 trials.
+	trialRounds = 5
+	trialGap    = 250 * time.Millisecond
+	// stepRounds and stepGap are the same in the search for the largest size.
+	stepRounds = 3
+	stepGap    = 100 * time.Millisecond
+	// maxTrialGap bounds both gaps where round trips are long.
+	maxTrialGap = time.Second
+)
+
+// sizeAnswer is the answer to a probe of a trial.
+type sizeAnswer struct {
+	token uint64
+	size  int
+}
+
+// sizeAsk is one thing to try: a request of size bytes. Its answer is small, or,
+// with whole, as large.
+type sizeAsk struct {
+	size  int
+	whole bool
+}
+
+// trial tries datagrams of several sizes on one path.
+type trial struct {
+	m       *Mesh
+	id      identity.NodeID
+	route   peering.Route
+	answers chan sizeAnswer
+	asked   map[uint64]sizeAsk
+	got     map[sizeAsk]int // size of the largest answer
+}
+
+// TryPathSize finds out how large a datagram gets through on the path to a
+// member by sealed probes, padded as far as the largest datagrams that we send:
+// it takes a round trip where those do, and some seconds where they do not. What
+// is known when ctx ends is returned. The error unwraps to ErrNoPath.
+func (m *Mesh) TryPathSize(ctx context.Context, id identity.NodeID) (PathSize, error) {
+	t := &trial{m: m, id: id, answers: make(chan sizeAnswer, 16), asked: make(map[uint64]sizeAsk), got: make(map[sizeAsk]int)}
+	var roundTrip time.Duration
+	var known Member
+	m.do(func() {
+		s := m.peering.Status(id)
+		t.route, roundTrip = s.Route, s.RoundTrip
+		m.describePath(&known, s)
+	})
+	if t.route.IsZero() {
+		return PathSize{}, fmt.Errorf("try datagrams to node %s: %w", id, ErrNoPath)
+	}
+	defer t.end()
+	size := PathSize{Path: known.Path, Endpoint: known.Endpoint, Full: tunnel.WireSize(quicnet.PacketSize)}
+	if t.route.KubeSpan {
+		size.Full = bareProbe
+	}
+	gap := min(max(trialGap, 2*roundTrip), maxTrialGap)
+	small, there, back := sizeAsk{size: probe.Len}, sizeAsk{size: size.Full}, sizeAsk{size.Full, true}
+	t.try(ctx, trialRounds, gap, small, there, back)
+	gap = min(max(stepGap, 2*roundTrip), maxTrialGap)
+	switch {
+	case t.got[there] > 0 || t.got[back] > 0:
+		size.There, size.Back = size.Full, t.got[back]
+		if t.got[back] == 0 {
+			size.Back = t.search(ctx, gap, probe.Len, size.Full, true)
+		} else if t.got[back] < size.Full {
+			size.Back = 0 // it took no notice of what was asked
+		}
+	case t.got[small] > 0:
+		size.There = t.search(ctx, gap, probe.Len, size.Full, false)
+	}
+	m.pathMTU(t.route, &size)
+	return size, nil
+}
+
+// search returns the largest size that is answered, of one that is and one that
+// is not.
+func (t *trial) search(ctx context.Context, gap time.Duration, answered, unanswered int, whole bool) int {
+	for unanswered-answered > 1 && ctx.Err() == nil {
+		ask := sizeAsk{(answered + unanswered) / 2, whole}
+		t.try(ctx, stepRounds, gap, ask)
+		if t.got[ask] > 0 {
+			answered = ask.size
+		} else if ctx.Err() == nil {
+			unanswered = ask.size
+		}
+	}
+	return answered
+}
+
+// try sends what is not answered yet, rounds times, and returns when all is or
+// the time of the last round is over.
+func (t *trial) try(ctx context.Context, rounds int, gap time.Duration, asks ...sizeAsk) {
+	for range rounds {
+		missing := 0
+		for _, ask := range asks {
+			if t.got[ask] == 0 {
+				missing++
+				t.send(ask)
+			}
+		}
+		if missing == 0 {
+			return
+		}
+		timer := time.NewTimer(gap)
+		for waiting := true; waiting && missing > 0; {
+			select {
+			case a := <-t.answers:
+				if ask := t.asked[a.token]; t.got[ask] == 0 {
+					t.got[ask] = a.size
+					missing--
+				}
+			case <-timer.C:
+				waiting = false
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			}
+		}
+		timer.Stop()
+	}
+}
+
+func (t *trial) send(ask sizeAsk) {
+	token := token()
+	t.asked[token] = ask
+	t.m.do(func() {
+		t.m.trials[token] = t.answers
+		t.m.sendProbe(t.id, t.route, probe.Probe{Kind: probe.Request, Token: token, Whole: ask.whole}, ask.size)
+	})
+}
+
+func (t *trial) end() {
+	t.m.do(func() {
+		for token := range t.asked {
+			delete(t.m.trials, token)
+		}
+	})
+}
+
+// triesSize takes a probe that only tries a size, ours or another's, and reports
+// whether it was one: paths do not depend on it. mu is held.
+func (m *Mesh) triesSize(id identity.NodeID, c *control, p probe.Probe) bool {
+	if p.Kind == probe.Request {
+		if p.Whole {
+			m.sendProbe(id, c.route, m.answerTo(p.Token, c.route), min(c.size, tunnel.MTU))
+		}
+		return p.Whole
+	}
+	answers, ours := m.trials[p.Token]
+	if !ours {
+		return false
+	}
+	delete(m.trials, p.Token)
+	select {
+	case answers <- sizeAnswer{p.Token, c.size}:
+	default: // the trial has other answers to look at
+	}
+	return true
+}
+
+// pathMTU adds what our kernel knows of a path.
+func (m *Mesh) pathMTU(r peering.Route, size *PathSize) {
+	if r.IsRelay() {
+		return
+	}
+	size.Headers = 20 + 8
+	if r.Remote.Addr().Is6() {
+		size.Headers = 40 + 8
+	}
+	socket, ok := m.cfg.Socket.(interface {
+		PathMTU(to netip.AddrPort) (int, error)
+	})
+	if !ok {
+		return
+	}
+	mtu, err := socket.PathMTU(r.Remote)
+	if err != nil {
+		m.log.Debug("path MTU unknown", "endpoint", r.Remote, "err", err)
+		return
+	}
+	size.MTU = mtu
+}
