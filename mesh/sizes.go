@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -21,13 +22,15 @@ var ErrNoPath = errors.New("no path")
 // UDP payload; on a path through a relay those of the message that is passed on.
 type PathSize struct {
 	Path, Endpoint string // as in Member
-	// Full is the size of the largest datagrams that we send on such a path.
-	Full int
+	// Data is the size of the largest datagrams of our own, Full that of the
+	// largest that go by such a path: what is passed on for others by a relay, us
+	// or the member, is larger.
+	Data, Full int
 	// There is the size of the largest that got to the member: Full if all do, 0
 	// if not even a small one was answered.
 	There int
 	// Back is the size of the largest that came back from it. 0: it is not known,
-	// because There is not Full, or because the member does not know how.
+	// because There is not Full, or because the member does not answer so.
 	Back int
 	// Headers is what IP and UDP add, bytes; 0 through a relay.
 	Headers int
@@ -81,36 +84,73 @@ func (m *Mesh) TryPathSize(ctx context.Context, id identity.NodeID) (PathSize, e
 	t := &trial{m: m, id: id, answers: make(chan sizeAnswer, 16), asked: make(map[uint64]sizeAsk), got: make(map[sizeAsk]int)}
 	var roundTrip time.Duration
 	var known Member
+	relays := m.relay.offered.Load()
 	m.do(func() {
 		s := m.peering.Status(id)
 		t.route, roundTrip = s.Route, s.RoundTrip
 		m.describePath(&known, s)
+		if signed, ok := m.roster.Get(id); ok {
+			relays = relays || signed.Record().Relay
+		}
 	})
 	if t.route.IsZero() {
 		return PathSize{}, fmt.Errorf("try datagrams to node %s: %w", id, ErrNoPath)
 	}
 	defer t.end()
-	size := PathSize{Path: known.Path, Endpoint: known.Endpoint, Full: tunnel.WireSize(quicnet.PacketSize)}
-	if t.route.KubeSpan {
-		size.Full = bareProbe
-	}
-	gap := min(max(trialGap, 2*roundTrip), maxTrialGap)
-	small, there, back := sizeAsk{size: probe.Len}, sizeAsk{size: size.Full}, sizeAsk{size.Full, true}
-	t.try(ctx, trialRounds, gap, small, there, back)
-	gap = min(max(stepGap, 2*roundTrip), maxTrialGap)
-	switch {
-	case t.got[there] > 0 || t.got[back] > 0:
-		size.There, size.Back = size.Full, t.got[back]
-		if t.got[back] == 0 {
-			size.Back = t.search(ctx, gap, probe.Len, size.Full, true)
-		} else if t.got[back] < size.Full {
-			size.Back = 0 // it took no notice of what was asked
-		}
-	case t.got[small] > 0:
-		size.There = t.search(ctx, gap, probe.Len, size.Full, false)
-	}
+	size := PathSize{Path: known.Path, Endpoint: known.Endpoint}
+	size.Data, size.Full = fullSizes(t.route, relays)
+	t.measure(ctx, roundTrip, &size)
 	m.pathMTU(t.route, &size)
 	return size, nil
+}
+
+// fullSizes returns Data and Full of a PathSize.
+func fullSizes(r peering.Route, relays bool) (data, full int) {
+	data = tunnel.WireSize(quicnet.PacketSize)
+	passedOn := identity.NodeIDLen + data
+	switch {
+	case r.KubeSpan:
+		data, full = bareProbe, tunnel.BareSize(passedOn)
+	case r.IsRelay():
+		return data, data
+	default:
+		full = tunnel.WireSize(passedOn)
+	}
+	if !relays {
+		full = data
+	}
+	return data, full
+}
+
+// measure fills in There and Back.
+func (t *trial) measure(ctx context.Context, roundTrip time.Duration, size *PathSize) {
+	sizes := slices.Compact([]int{probe.Len, size.Data, size.Full})
+	var asks []sizeAsk
+	for _, s := range sizes {
+		asks = append(asks, sizeAsk{s, false}, sizeAsk{s, true})
+	}
+	t.try(ctx, trialRounds, min(max(trialGap, 2*roundTrip), maxTrialGap), asks...)
+	size.There = t.largest(ctx, roundTrip, sizes, func(s int) bool { return t.got[sizeAsk{s, false}] > 0 || t.got[sizeAsk{s, true}] > 0 }, false)
+	switch whole := t.got[sizeAsk{size.Full, true}]; {
+	case size.There < size.Full, 0 < whole && whole < size.Full: // the member took no notice of what was asked
+	default:
+		size.Back = t.largest(ctx, roundTrip, sizes, func(s int) bool { return t.got[sizeAsk{s, true}] >= s }, true)
+	}
+}
+
+// largest returns the largest size that gets through, where it is known of some
+// sizes, ascending, whether they do.
+func (t *trial) largest(ctx context.Context, roundTrip time.Duration, sizes []int, through func(int) bool, whole bool) int {
+	for i := len(sizes) - 1; i >= 0; i-- {
+		switch {
+		case !through(sizes[i]):
+		case i == len(sizes)-1:
+			return sizes[i]
+		default:
+			return t.search(ctx, min(max(stepGap, 2*roundTrip), maxTrialGap), sizes[i], sizes[i+1], whole)
+		}
+	}
+	return 0
 }
 
 // search returns the largest size that is answered, of one that is and one that

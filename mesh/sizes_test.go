@@ -11,9 +11,11 @@ import (
 	"github.com/serialspan/serialspan/mesh/meshtest"
 )
 
-// fullSize is our largest datagram on a straight path: TestWireSize of package
-// tunnel measures it.
-const fullSize = 1296
+// Sizes of datagrams, as TestWireSize of package tunnel measures them.
+const (
+	fullSize   = 1296 // our largest on a straight path
+	passedSize = 1408 // the same, passed on by a relay
+)
 
 // trySize tries the path and returns what was found and how long it took.
 func trySize(t *testing.T, from, to *meshtest.Node) (mesh.PathSize, time.Duration) {
@@ -54,7 +56,8 @@ func TestPathSize(t *testing.T) {
 				net.SetDirection(a, b, test.there)
 				net.SetDirection(b, a, test.back)
 				have, took := trySize(t, a, b)
-				test.want.Path, test.want.Endpoint, test.want.Full, test.want.Headers = "direct", b.Addr.String(), fullSize, 28
+				test.want.Path, test.want.Endpoint, test.want.Headers = "direct", b.Addr.String(), 28
+				test.want.Data, test.want.Full = fullSize, fullSize
 				if have != test.want || took > test.within+time.Millisecond {
 					t.Errorf("have %+v after %v; want %+v within %v", have, took, test.want, test.within)
 				}
@@ -70,8 +73,9 @@ func TestPathSizeThroughRelay(t *testing.T) {
 		net := meshtest.New(t, lan)
 		r1, r2, a, b := relayed(t, net)
 		say(t, a, b)
-		if have, _ := trySize(t, a, b); have.There != fullSize || have.Back != fullSize || have.Path != path(a, b) {
-			t.Errorf("have %+v by %s; want all of %d there and back", have, path(a, b), fullSize)
+		whole := mesh.PathSize{Path: path(a, b), Data: fullSize, Full: fullSize, There: fullSize, Back: fullSize}
+		if have, _ := trySize(t, a, b); have != whole {
+			t.Errorf("have %+v; want %+v", have, whole)
 		}
 		const (
 			uplink  = 1400 // of a relay to b: 1408 are needed
@@ -82,6 +86,10 @@ func TestPathSizeThroughRelay(t *testing.T) {
 		}
 		if have, _ := trySize(t, a, b); have.There != largest || have.Headers != 0 {
 			t.Errorf("over a leg of %d: have %+v; want %d to get there", uplink, have, largest)
+		}
+		want := mesh.PathSize{Path: "direct", Endpoint: b.Addr.String(), Data: fullSize, Full: passedSize, There: uplink, Headers: 28}
+		if have, _ := trySize(t, r1, b); have != want {
+			t.Errorf("the relay has %+v; want %+v", have, want)
 		}
 	})
 }

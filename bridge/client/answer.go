@@ -53,6 +53,12 @@ type PingAnswer struct {
 	Pong
 }
 
+// PathSizesAnswer is the answer to POST /v1/sizes, by node.
+type PathSizesAnswer struct {
+	API   string     `json:"api"`
+	Paths []PathSize `json:"paths"`
+}
+
 // RotateAnswer is the answer to POST /v1/secret/rotate.
 type RotateAnswer struct {
 	API    string `json:"api"`

@@ -107,6 +107,22 @@ type Pong struct {
 	Endpoint string          `json:"endpoint,omitempty"` // as in Node
 }
 
+// PathSize is how large a datagram gets through on the path to a member. Sizes
+// are bytes of UDP payload; on a path through a relay, of the message that is
+// passed on.
+type PathSize struct {
+	Node     string          `json:"node"` // its name
+	ID       identity.NodeID `json:"id"`
+	Path     string          `json:"path"`                   // as in Node
+	Endpoint string          `json:"endpoint,omitempty"`     // as in Node
+	Data     int             `json:"data_bytes"`             // the largest of the agent's own on such a path
+	Full     int             `json:"full_bytes"`             // the largest of all: what a relay passes on is larger
+	There    int             `json:"there_bytes"`            // the largest that gets to it; 0: not even a small one is answered
+	Back     int             `json:"back_bytes,omitempty"`   // the largest that comes back; 0: not known
+	Headers  int             `json:"header_bytes,omitempty"` // of IP and UDP, before the payload; 0: through a relay
+	MTU      int             `json:"mtu,omitempty"`          // of the path as the kernel knows it: a larger IP packet leaves in fragments; 0: not known
+}
+
 // DeviceState is what a device is doing.
 type DeviceState string
 

@@ -108,6 +108,15 @@ func (c *Client) Ping(ctx context.Context, node string) (Pong, error) {
 	return answer.Pong, err
 }
 
+// PathSizes tries how large a datagram gets through to each living member that
+// has a path: in a round trip where all do, in some seconds where large ones do
+// not.
+func (c *Client) PathSizes(ctx context.Context) ([]PathSize, error) {
+	var answer PathSizesAnswer
+	err := c.call(ctx, http.MethodPost, "/v1/sizes", nil, &answer)
+	return answer.Paths, err
+}
+
 // Signal moves DTR, RTS and break of a device; it returns when that is done. It
 // runs on the device's node, so its timing does not depend on the network. The
 // error is Invalid for words that mean nothing, NotFound also for a reset recipe

@@ -21,6 +21,7 @@
 //	GET    /v1/sessions                        {"sessions": [Session…]}
 //	GET    /v1/resolve?name=NAME[@NODE]        Resolution
 //	POST   /v1/ping?node=NAME                  Pong
+//	POST   /v1/sizes                           {"paths": [PathSize…]}; takes up to 8 s
 //	POST   /v1/signal                          SignalRequest → {}
 //	POST   /v1/secret/rotate                   RotateRequest → {"number": …}; then see key of Status
 //	POST   /v1/nodes/remove?node=NAME          Removal

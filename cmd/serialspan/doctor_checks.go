@@ -33,6 +33,7 @@ type patient struct {
 	nodes     []client.Node
 	devices   []client.Device
 	sessions  []client.Session
+	paths     []client.PathSize // of the living members that have one
 }
 
 // machine is what doctor sees besides the agent.
@@ -60,7 +61,7 @@ const (
 func diagnose(p patient) []finding {
 	all := []finding{}
 	for _, check := range []func(patient) []finding{
-		checkConfig, checkAgent, checkProblems, checkKey, checkNodes, checkPort, checkDevices, checkDrops, checkSessions, checkClock, checkKubeSpan,
+		checkConfig, checkAgent, checkProblems, checkKey, checkNodes, checkPaths, checkPort, checkDevices, checkDrops, checkSessions, checkClock, checkKubeSpan,
 	} {
 		all = append(all, check(p)...)
 	}

@@ -23,6 +23,10 @@ func healthy() patient {
 			{Name: "server", ID: controltest.ID(1), State: client.NodeAlive, Path: "self", Self: true},
 			{Name: "attic", ID: controltest.ID(3), State: client.NodeLeft},
 		},
+		paths: []client.PathSize{{
+			Node: "garage", ID: controltest.ID(2), Path: "direct", Endpoint: "203.0.113.5:51821",
+			Data: 1296, Full: 1408, There: 1408, Back: 1408, Headers: 28, MTU: 1492,
+		}},
 		devices: []client.Device{{Name: "garage-zwave", Node: "garage", NodeID: controltest.ID(2), State: client.DeviceAvailable}},
 		machine: machine{sockets: []udpSocket{{port: 51821}, {port: 68, drops: 3}}},
 	}
@@ -84,6 +88,36 @@ func TestDiagnose(t *testing.T) {
 			p.devices[0].State, p.devices[0].Detail = client.DeviceFault, "open /dev/ttyUSB0: permission denied"
 		}, []string{"device garage-zwave | permission denied, on garage | who else"}},
 		{"an own device away", func(p *patient) { p.devices[0].State, p.devices[0].NodeID = client.DeviceAway, p.status.ID }, []string{"?device garage-zwave | away | plug it in"}},
+		{"a black hole", func(p *patient) { p.paths[0].There, p.paths[0].Back = 1252, 0 }, []string{
+			"path to garage | direct 203.0.113.5:51821: datagrams of up to 1252 bytes get there, those of 1296, our largest, do not; an IP packet of more than 1280 bytes | here set the MTU of the interface or route that leads there to 1280",
+		}},
+		{"one on the way back", func(p *patient) { p.paths[0].Back = 1252 }, []string{
+			"path from garage | up to 1252 bytes come back, those of 1296, our largest, do not | on garage set the MTU of the interface or route that leads there to 1280",
+		}},
+		{"one for what is passed on", func(p *patient) { p.paths[0].There, p.paths[0].Back = 1392, 0 }, []string{
+			"?path to garage | up to 1392 bytes get there, those of 1408, the largest that are passed on for others, do not; an IP packet of more than 1420 bytes | MTU",
+		}},
+		{"one behind a relay", func(p *patient) {
+			p.nodes[0].Path = "via cloud"
+			p.paths = append(p.paths, client.PathSize{Node: "garage", Path: "via cloud", Data: 1296, Full: 1296, There: 1279})
+			p.paths = p.paths[1:]
+			p.nodes = append(p.nodes, client.Node{Name: "cloud", State: client.NodeAlive, Path: "direct"})
+		}, []string{
+			"path to garage | via cloud: datagrams of up to 1279 bytes get there, those of 1296 | on cloud and on garage",
+			"?node garage | via cloud | mesh.advertise",
+		}},
+		{"one in the KubeSpan", func(p *patient) {
+			p.paths[0].Path, p.paths[0].Data, p.paths[0].Full, p.paths[0].There, p.paths[0].Headers = "kubespan", 1202, 1314, 1000, 48
+		}, []string{"path to garage | kubespan | kubespan mtu in Talos to the uplink's less 80, on both nodes; 1048"}},
+		{"a path that nothing passes", func(p *patient) { p.paths[0].There, p.paths[0].Back = 0, 0 }, nil},
+		{"fragments", func(p *patient) {
+			p.paths[0].MTU = 1420
+			for _, name := range []string{"b", "c", "d", "e", "f"} {
+				s := p.paths[0]
+				s.Node = name
+				p.paths = append(p.paths, s)
+			}
+		}, []string{"?packet size | to garage, b, c, d, e and 1 more packets of up to 1436 bytes leave in two fragments: the MTU on the way is 1420 | nothing"}},
 		{"drops", func(p *patient) {
 			p.machine.sockets[0].drops = 12
 			p.status.Counters = map[string]uint64{"datagrams_dropped": 1, "control_dropped": 2, "send_errors": 3}

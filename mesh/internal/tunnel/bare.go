@@ -25,6 +25,9 @@ const TypeBare = 9
 
 const bareHeader = 2
 
+// BareSize returns the length of the bare datagram for a payload of Send.
+func BareSize(payload int) int { return bareHeader + payload }
+
 // place is where bare datagrams arrive: our KubeSpan.
 type place struct {
 	link int

@@ -71,3 +71,20 @@ table ip %s {
 `, table, host.Addr))
 	return func() { nft(tb, n.router, "delete table ip "+table+"\n") }
 }
+
+// BlackHole makes the router drop, without a word to anybody, the packets to a
+// host that are longer than mtu bytes: a narrow link beyond a firewall that
+// drops ICMP.
+func (n *Network) BlackHole(tb testing.TB, host *Host, mtu int) {
+	tb.Helper()
+	NeedTools(tb, "nft")
+	n.blocks++
+	nft(tb, n.router, fmt.Sprintf(`
+table inet hole%d {
+	chain through {
+		type filter hook forward priority filter
+		oifname "to-%s" meta length > %d drop
+	}
+}
+`, n.blocks, host.Name, mtu))
+}

@@ -35,6 +35,9 @@ type Agent interface {
 	Resolve(name string) (client.Resolution, error)
 	// Ping measures the way to the member with this name or NodeID.
 	Ping(ctx context.Context, node string) (client.Pong, error)
+	// PathSizes tries how large a datagram gets through to each member, until ctx
+	// ends at the latest.
+	PathSizes(ctx context.Context) []client.PathSize
 	// Signal moves modem lines of a device, and returns when that is done.
 	Signal(ctx context.Context, device string, words []string) error
 	// RotateSecret begins to rotate the cluster secret, and returns the new
@@ -180,6 +183,7 @@ func (s *server) handler(ctx context.Context) http.Handler {
 	}
 	mux.HandleFunc("GET /v1/resolve", s.resolve)
 	mux.HandleFunc("POST /v1/ping", s.ping)
+	mux.HandleFunc("POST /v1/sizes", s.sizes)
 	mux.HandleFunc("POST /v1/signal", s.signal)
 	mux.HandleFunc("POST /v1/secret/rotate", s.rotate)
 	mux.HandleFunc("POST /v1/nodes/remove", s.remove)
@@ -235,6 +239,15 @@ func (s *server) ping(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, client.PingAnswer{API: client.Version, Pong: pong})
+}
+
+// sizesTime bounds how long sizes are tried.
+const sizesTime = 8 * time.Second
+
+func (s *server) sizes(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), sizesTime)
+	defer cancel()
+	answer(w, client.PathSizesAnswer{API: client.Version, Paths: s.config.Agent.PathSizes(ctx)})
 }
 
 func (s *server) signal(w http.ResponseWriter, r *http.Request) {

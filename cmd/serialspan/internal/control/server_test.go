@@ -102,6 +102,7 @@ func TestGolden(t *testing.T) {
 		{"ping", "POST", "/v1/ping?node=garage", "", 200},
 		{"ping-none", "POST", "/v1/ping?node=x", "", 404},
 		{"ping-nothing", "POST", "/v1/ping", "", 400},
+		{"sizes", "POST", "/v1/sizes", "", 200},
 		{"signal", "POST", "/v1/signal", `{"device": "garage-zwave", "words": ["dtr=off"]}`, 200},
 		{"signal-none", "POST", "/v1/signal", `{"device": "x", "words": ["dtr=off"]}`, 404},
 		{"signal-nothing", "POST", "/v1/signal", `{}`, 400},

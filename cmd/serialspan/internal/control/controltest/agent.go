@@ -146,6 +146,13 @@ func (a *Agent) Ping(_ context.Context, node string) (client.Pong, error) {
 	return client.Pong{}, client.Errorf(client.NotFound, "\"serialspan nodes\" lists them", "ping %q: no such node", node)
 }
 
+// PathSizes knows a path on which all datagrams get through.
+func (a *Agent) PathSizes(context.Context) []client.PathSize {
+	return []client.PathSize{{
+		Node: "garage", ID: ID(2), Path: "direct", Endpoint: "192.0.2.2:51821", Data: 1296, Full: 1408, There: 1408, Back: 1408, Headers: 28, MTU: 1500,
+	}}
+}
+
 // Signal knows what reset=none means: nothing.
 func (a *Agent) Signal(_ context.Context, device string, words []string) error {
 	if _, err := a.Resolve(device); err != nil {
