@@ -156,6 +156,10 @@ type Status struct {
 	BareRefused    uint64 // KubeSpan's datagrams by another interface, or to another address
 	BareUnknown    uint64 // KubeSpan's datagrams from where no member is known to be
 
+	// CookiesMet counts handshakes in which our WireGuard wanted a cookie without
+	// a load: it does after its wall clock went back.
+	CookiesMet uint64
+
 	// Messages of others that we were asked to pass on.
 	RelayPassed  uint64
 	RelayLimited uint64 // more than a pair may send
@@ -191,6 +195,7 @@ func (m *Mesh) Status() Status {
 		SendErrors:     tunnel.SendErrors.Load(),
 		BareRefused:    tunnel.BareRefused.Load(),
 		BareUnknown:    tunnel.BareUnknown.Load(),
+		CookiesMet:     tunnel.CookiesMet.Load(),
 		RelayPassed:    m.relay.passed.Load(),
 		RelayLimited:   m.relay.limited.Load(),
 		RelayRefused:   m.relay.refused.Load(),

@@ -78,6 +78,7 @@ type bind struct {
 	responses responses
 	copies    copies
 	strangers strangers
+	cookies   cookies
 
 	reads uint // of receive, which has one caller
 
@@ -85,6 +86,12 @@ type bind struct {
 	stop    chan struct{} // closed by Close
 	relayed chan *relayed // messages that members passed on to us
 	pool    sync.Pool
+}
+
+// setKey tells the parts that know wireguard-go's messages which key is ours.
+func (b *bind) setKey(key identity.WireGuardKey) {
+	b.strangers.setKey(key)
+	b.cookies.setKey(key)
 }
 
 // Open implements conn.Bind. The socket outlives Open and Close.
@@ -175,6 +182,7 @@ func (b *bind) receive(packets [][]byte, sizes []int, eps []conn.Endpoint) (int,
 			continue
 		}
 		if deliver, ep := b.inspect(packets[0][:n], from, local); deliver {
+			b.noteHandshake(packets[0][:n], ep)
 			sizes[0], eps[0] = n, ep
 			return 1, nil
 		}
@@ -227,8 +235,8 @@ func (b *bind) Send(bufs [][]byte, ep conn.Endpoint) error {
 		}
 	case *source:
 		for _, buf := range bufs {
-			if !e.remote.IsValid() {
-				continue // the source of a relayed message
+			if b.meetCookie(buf) || !e.remote.IsValid() {
+				continue // met, or for the source of a relayed message
 			}
 			if err := b.t.cfg.Socket.WriteTo(buf, e.remote, e.local); err != nil {
 				b.t.stats.SendErrors.Add(1)

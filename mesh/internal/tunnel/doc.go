@@ -31,6 +31,10 @@
 // the last to the same peer; if it is not newer, the initiation is dropped and
 // Config.KeyBurnt asks for a new key, whose time line is empty.
 //
+// wireguard-go has one more thing by the wall clock, the end of a load, until
+// which it wants cookies. After a step back it wants them for years; the bind
+// then gives them itself (cookies).
+//
 // # Inside
 //
 // What wireguard-go carries are IPv6/UDP packets between mesh addresses, port

@@ -185,6 +185,7 @@ type Stats struct {
 	BareRefused     atomic.Uint64 // bare datagrams by another interface, or to another address, than our KubeSpan's
 	BareUnknown     atomic.Uint64 // bare datagrams in our KubeSpan from where no member is known to be
 	MalformedInside atomic.Uint64 // a member sent something else than a datagram of ours
+	CookiesMet      atomic.Uint64 // cookies that our wireguard-go wanted without need
 	Repeats         atomic.Uint64 // initiations sent again
 	AnsweredRepeats atomic.Uint64 // repeats answered with the stored response
 }

@@ -103,7 +103,7 @@ func (t *Tunnel) Rekey(private identity.WireGuardPrivate) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.cfg.Private = private
-	t.bind.strangers.setKey(private.Public())
+	t.bind.setKey(private.Public())
 	clear(t.walls)
 	for _, l := range t.table.Load().byID {
 		l.renew()

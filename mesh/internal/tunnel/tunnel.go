@@ -111,7 +111,7 @@ func New(cfg Config) *Tunnel {
 	t.bare.init()
 	t.ep = newEndpoint(cfg.Cluster.Address(cfg.Self), &t.stats, t.deliver)
 	t.bind = newBind(t)
-	t.bind.strangers.setKey(cfg.Private.Public())
+	t.bind.setKey(cfg.Private.Public())
 	return t
 }
 
@@ -262,14 +262,7 @@ func (t *Tunnel) Inject(message []byte) {
 	if len(message) > relayedMax {
 		return
 	}
-	m := t.bind.pool.Get().(*relayed)
-	m.n = copy(m.buf[:], message)
-	select {
-	case t.bind.relayed <- m:
-	default:
-		t.bind.pool.Put(m)
-		t.stats.RelayQueueFull.Add(1)
-	}
+	t.bind.queue(message, nil)
 }
 
 // Activity returns when data last left for a peer and last came from it, on

@@ -39,6 +39,7 @@ func (a *Agent) Status() client.Status {
 			"send_errors":        s.SendErrors,
 			"kubespan_refused":   s.BareRefused,
 			"kubespan_unknown":   s.BareUnknown,
+			"cookies_met":        s.CookiesMet,
 			"relay_passed":       s.RelayPassed,
 			"relay_limited":      s.RelayLimited,
 			"relay_refused":      s.RelayRefused,
