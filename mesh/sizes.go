@@ -37,6 +37,11 @@ type PathSize struct {
 	// MTU is what our kernel knows of the path, as bytes of an IP packet: what
 	// is larger leaves in fragments. 0: not known.
 	MTU int
+	// Seen is the address at which the member saw us when it answered; zero: by
+	// another way than straight. Translated: it is none of ours, a router on the
+	// way has put it there.
+	Seen       netip.AddrPort
+	Translated bool
 }
 
 // Of a trial.
@@ -57,6 +62,7 @@ const (
 type sizeAnswer struct {
 	token uint64
 	size  int
+	seen  netip.AddrPort // where the member saw us
 }
 
 // sizeAsk is one thing to try: a request of size bytes. Its answer is small, or,
@@ -74,6 +80,7 @@ type trial struct {
 	answers chan sizeAnswer
 	asked   map[uint64]sizeAsk
 	got     map[sizeAsk]int // size of the largest answer
+	seen    netip.AddrPort
 }
 
 // TryPathSize finds out how large a datagram gets through on the path to a
@@ -101,6 +108,9 @@ func (m *Mesh) TryPathSize(ctx context.Context, id identity.NodeID) (PathSize, e
 	size.Data, size.Full = fullSizes(t.route, relays)
 	t.measure(ctx, roundTrip, &size)
 	m.pathMTU(t.route, &size)
+	if !t.route.IsRelay() && !t.route.KubeSpan {
+		size.Seen, size.Translated = t.seen, t.seen.IsValid() && !m.isOwn(t.seen)
+	}
 	return size, nil
 }
 
@@ -186,6 +196,7 @@ func (t *trial) try(ctx context.Context, rounds int, gap time.Duration, asks ...
 		for waiting := true; waiting && missing > 0; {
 			select {
 			case a := <-t.answers:
+				t.seen = a.seen
 				if ask := t.asked[a.token]; t.got[ask] == 0 {
 					t.got[ask] = a.size
 					missing--
@@ -233,10 +244,20 @@ func (m *Mesh) triesSize(id identity.NodeID, c *control, p probe.Probe) bool {
 	}
 	delete(m.trials, p.Token)
 	select {
-	case answers <- sizeAnswer{p.Token, c.size}:
+	case answers <- sizeAnswer{p.Token, c.size, p.Seen}:
 	default: // the trial has other answers to look at
 	}
 	return true
+}
+
+// isOwn reports whether an address is that of our socket on one of our interfaces.
+func (m *Mesh) isOwn(a netip.AddrPort) bool {
+	listen := m.cfg.Socket.LocalAddr()
+	if a.Port() != listen.Port() {
+		return false
+	}
+	own, err := m.cfg.Addresses()
+	return a.Addr() == listen.Addr() || slices.Contains(own, a.Addr()) || err != nil
 }
 
 // pathMTU adds what our kernel knows of a path.

@@ -58,6 +58,7 @@ func TestPathSize(t *testing.T) {
 				have, took := trySize(t, a, b)
 				test.want.Path, test.want.Endpoint, test.want.Headers = "direct", b.Addr.String(), 28
 				test.want.Data, test.want.Full = fullSize, fullSize
+				test.want.Seen = have.Seen // TestSeen's subject
 				if have != test.want || took > test.within+time.Millisecond {
 					t.Errorf("have %+v after %v; want %+v within %v", have, took, test.want, test.within)
 				}
@@ -88,6 +89,7 @@ func TestPathSizeThroughRelay(t *testing.T) {
 			t.Errorf("over a leg of %d: have %+v; want %d to get there", uplink, have, largest)
 		}
 		want := mesh.PathSize{Path: "direct", Endpoint: b.Addr.String(), Data: fullSize, Full: passedSize, There: uplink, Headers: 28}
+		want.Seen = r1.Addr
 		if have, _ := trySize(t, r1, b); have != want {
 			t.Errorf("the relay has %+v; want %+v", have, want)
 		}
@@ -102,4 +104,34 @@ func TestPathSizeWithoutPath(t *testing.T) {
 			t.Errorf("have %v; want ErrNoPath", err)
 		}
 	})
+}
+
+// Two members outside tell which kind of router a node is behind.
+func TestSeen(t *testing.T) {
+	for _, test := range []struct {
+		name             string
+		nat              meshtest.NAT
+		translated, same bool
+	}{
+		{"no router", meshtest.NAT{}, false, true},
+		{"one port for all", meshtest.NAT{Kind: meshtest.Cone}, true, true},
+		{"another port for each", meshtest.NAT{Kind: meshtest.Symmetric}, true, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				net := meshtest.New(t, lan)
+				a := net.Start("a", meshtest.Options{})
+				b := net.Start("b", meshtest.Options{Join: []*meshtest.Node{a}})
+				c := net.Start("c", meshtest.Options{Join: []*meshtest.Node{a, b}, NAT: test.nat})
+				net.WaitFor(10*time.Second, "all to see each other", func() bool {
+					return allAlive(a, b, c)() && path(c, a) == "direct" && path(c, b) == "direct"
+				})
+				first, _ := trySize(t, c, a)
+				second, _ := trySize(t, c, b)
+				if !first.Seen.IsValid() || first.Translated != test.translated || second.Translated != test.translated || (first.Seen == second.Seen) != test.same {
+					t.Errorf("seen at %v and %v, translated %v and %v; want translated %v, the same %v", first.Seen, second.Seen, first.Translated, second.Translated, test.translated, test.same)
+				}
+			})
+		})
+	}
 }

@@ -16,6 +16,7 @@ import (
 var wallReads = []exception{
 	{"bridge/use_rest.go", []string{"unix.ClockGettime"}, "CLOCK_MONOTONIC, whose readings two processes can compare: the age of bytes goes on over a restart"},
 	{"cmd/serialspan/doctor_machine.go", []string{"time.Parse"}, "doctor tells a person that the clock stands before the program was made"},
+	{"cmd/serialspan/doctor_hardware.go", []string{"Time.UTC", "time.Unix", "Time.Format"}, "doctor tells a person the same of the hardware clock"},
 	{"mesh/config.go", []string{"time.Now as a value"}, "the default of Config.Wall, which the uses below share"},
 	{"mesh/control.go", []string{"call of Wall", "Time.UnixNano"}, "skew for people: each answer to a probe tells our clock"},
 	{"mesh/ping.go", []string{"call of Wall", "Time.UnixNano"}, "skew for people: an answer to a ping tells our clock"},

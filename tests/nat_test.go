@@ -130,6 +130,8 @@ func TestNATDirect(t *testing.T) {
 	})
 	t.Logf("direct through two NATs after %v with a session", took)
 	exchange(t, stream, time.Second, 0, nil)
+	_, hints := doctorOn(t, s.consumer, router)
+	wantOne(t, "consumer", hints, "router of this machine", "to one for all", s.hosts["consumer"].Outside.String()+":51821")
 }
 
 // Both routers take another port for each destination: a third member relays,
@@ -138,6 +140,8 @@ func TestNATRelay(t *testing.T) {
 	s := newSites(t, lab.Symmetric)
 	stream := s.open(t)
 	exchange(t, stream, time.Second, 0, nil)
+	_, hints := doctorOn(t, s.consumer, router)
+	wantOne(t, "consumer", hints, "router of this machine", "to another for each member", "cloud sees it at "+s.hosts["consumer"].Outside.String())
 	before := s.path(t)
 	relay := map[string]*lab.Agent{"via cloud": s.cloud, "via spare": s.spare}[before]
 	if relay == nil {

@@ -121,6 +121,10 @@ type PathSize struct {
 	Back     int             `json:"back_bytes,omitempty"`   // the largest that comes back; 0: not known
 	Headers  int             `json:"header_bytes,omitempty"` // of IP and UDP, before the payload; 0: through a relay
 	MTU      int             `json:"mtu,omitempty"`          // of the path as the kernel knows it: a larger IP packet leaves in fragments; 0: not known
+	// Seen is the address at which the member sees this node, if it is reached
+	// straight. Translated: a router on the way has put it there.
+	Seen       netip.AddrPort `json:"seen,omitzero"`
+	Translated bool           `json:"translated,omitempty"`
 }
 
 // DeviceState is what a device is doing.

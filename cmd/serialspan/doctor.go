@@ -90,7 +90,9 @@ func (a *app) examine(ctx context.Context) patient {
 	if err != nil {
 		p.agentErr = err
 		if p.configErr == nil && config.Mesh.Listen != "" {
-			p.listenErr = tryListen(config.Mesh.Listen)
+			if p.listenErr = tryListen(config.Mesh.Listen); p.listenErr != nil {
+				p.listenHolder = p.machine.holder(portOf(config.Mesh.Listen))
+			}
 			p.stateErr = tryState(config.Node.StateDir)
 			_, p.secretErr = identity.ReadSecretFile(config.Cluster.SecretFile)
 		}

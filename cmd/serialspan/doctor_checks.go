@@ -27,13 +27,15 @@ type patient struct {
 	configErr error
 	agentErr  error // the agent does not answer
 	listenErr error // why its UDP port could not be opened now; looked at only without an agent
-	stateErr  error // the same of its state directory
-	secretErr error // the same of the cluster secret
-	status    client.Status
-	nodes     []client.Node
-	devices   []client.Device
-	sessions  []client.Session
-	paths     []client.PathSize // of the living members that have one
+	// listenHolder is who has that port, if it is known.
+	listenHolder string
+	stateErr     error // the same of its state directory
+	secretErr    error // the same of the cluster secret
+	status       client.Status
+	nodes        []client.Node
+	devices      []client.Device
+	sessions     []client.Session
+	paths        []client.PathSize // of the living members that have one
 }
 
 // machine is what doctor sees besides the agent.
@@ -41,12 +43,19 @@ type machine struct {
 	early    time.Duration // how far the wall clock is before the date of this program; 0: it is not
 	kubeSpan bool          // there is an interface called kubespan
 	sockets  []udpSocket   // those that are open
+	clock    hardwareClock
+	// userNamespace: root here is none outside.
+	userNamespace bool
+	// noNodes are ttys that the kernel has and that /dev here lacks.
+	noNodes []string
 }
 
 // udpSocket is a row of /proc/net/udp.
 type udpSocket struct {
-	port  uint16
-	drops uint64 // datagrams that came faster than they were read
+	port   uint16
+	drops  uint64 // datagrams that came faster than they were read
+	inode  uint64
+	holder string // who has it; looked up for ports that matter
 }
 
 const (
@@ -61,7 +70,7 @@ const (
 func diagnose(p patient) []finding {
 	all := []finding{}
 	for _, check := range []func(patient) []finding{
-		checkConfig, checkAgent, checkProblems, checkKey, checkNodes, checkPaths, checkPort, checkDevices, checkDrops, checkSessions, checkClock, checkKubeSpan,
+		checkConfig, checkAgent, checkProblems, checkKey, checkNodes, checkPaths, checkPort, checkNAT, checkDevices, checkDrops, checkSessions, checkClock, checkHardwareClock, checkContainer, checkKubeSpan,
 	} {
 		all = append(all, check(p)...)
 	}
@@ -98,7 +107,11 @@ func checkAgent(p patient) []finding {
 		all = append(all, f)
 	}
 	if p.listenErr != nil {
-		all = append(all, finding{What: "UDP port", Evidence: p.listenErr.Error(), Do: "end the program that has it (\"ss -ulpn\" shows which), or set mesh.listen to a free port"})
+		evidence := p.listenErr.Error()
+		if p.listenHolder != "" {
+			evidence += "; now it is " + p.listenHolder
+		}
+		all = append(all, finding{What: "UDP port", Evidence: evidence, Do: "end the program that has it (\"ss -ulpn\" shows which), or set mesh.listen to a free port"})
 	}
 	if p.secretErr != nil {
 		all = append(all, finding{What: "cluster secret", Evidence: p.secretErr.Error(), Do: "make a cluster with \"serialspan init\", enter one with \"serialspan join HOST\", or correct cluster.secret_file"})
@@ -213,8 +226,16 @@ func checkPort(p patient) []finding {
 	}
 	return []finding{{
 		What: "UDP port " + portOf(p.status.Listen), Evidence: fmt.Sprintf("none of %d other members exchanges datagrams with this node straight", others),
-		Do: "open this UDP port in the firewall here, or forward one in the router and name it in mesh.advertise",
+		Do: "open this UDP port in the firewall here" + talosFirewall(p) + ", or forward one in the router and name it in mesh.advertise",
 	}}
+}
+
+// talosFirewall names what opens a port on Talos.
+func talosFirewall(p patient) string {
+	if p.status.KubeSpan == nil {
+		return ""
+	}
+	return " (on Talos a NetworkRuleConfig for UDP; what comes by the KubeSpan it lets in anyway)"
 }
 
 func portOf(address string) string {

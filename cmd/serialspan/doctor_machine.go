@@ -34,6 +34,16 @@ func look() machine {
 			f.Close()
 		}
 	}
+	for i, s := range m.sockets {
+		if s.port == kubeSpanPort {
+			m.sockets[i].holder = holderOf("/proc", "/sys", s.inode)
+		}
+	}
+	m.clock = lookAtHardwareClock("/sys", "/proc")
+	if text, err := os.ReadFile("/proc/self/uid_map"); err == nil {
+		m.userNamespace = inUserNamespace(string(text))
+	}
+	m.noNodes = ttysWithoutNode("/sys", "/dev")
 	return m
 }
 
@@ -57,6 +67,9 @@ func tooEarly(now time.Time) time.Duration {
 	return max(0, made.Sub(now))
 }
 
+// inodeField is where a row of /proc/net/udp has the socket's number.
+const inodeField = 9
+
 // readSockets reads the format of /proc/net/udp, proc_pid_net(5): the second
 // field is ADDRESS:PORT in hexadecimal, the last the drops. Rows of another
 // form are left out.
@@ -76,7 +89,11 @@ func readSockets(r io.Reader) []udpSocket {
 		if err != nil {
 			continue
 		}
-		all = append(all, udpSocket{port: uint16(port), drops: drops})
+		s := udpSocket{port: uint16(port), drops: drops}
+		if len(fields) > inodeField {
+			s.inode, _ = strconv.ParseUint(fields[inodeField], 10, 64)
+		}
+		all = append(all, s)
 	}
 	return all
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -78,6 +79,35 @@ func checkFragments(p patient) []finding {
 	}
 	slices.SortFunc(all, func(a, b finding) int { return strings.Compare(a.Evidence, b.Evidence) })
 	return all
+}
+
+// checkNAT says what kind of router this machine is behind, from where members
+// beyond it see it (RFC 4787, section 4.1).
+func checkNAT(p patient) []finding {
+	var seen []string
+	var addrs []netip.AddrPort
+	for _, s := range p.paths {
+		if s.Translated {
+			seen = append(seen, fmt.Sprintf("%s sees it at %s", s.Node, s.Seen))
+			addrs = append(addrs, s.Seen)
+		}
+	}
+	const most = 3
+	evidence := strings.Join(seen[:min(len(seen), most)], ", ")
+	kinds := slices.Clone(addrs)
+	slices.SortFunc(kinds, netip.AddrPort.Compare)
+	switch kinds = slices.Compact(kinds); {
+	case len(addrs) == 0:
+		return nil
+	case len(addrs) == 1:
+		return []finding{{What: "router of this machine", Evidence: "it translates addresses: " + evidence + "; its kind takes two members beyond it to tell", Do: "nothing", Hint: true}}
+	case len(kinds) == 1:
+		return []finding{{What: "router of this machine", Evidence: "it translates addresses, to one for all (endpoint-independent): " + evidence, Do: "nothing; members find each other through such routers", Hint: true}}
+	}
+	return []finding{{
+		What: "router of this machine", Evidence: "it translates addresses, to another for each member (symmetric): " + evidence,
+		Do: fmt.Sprintf("nothing where paths are direct; members behind such routers themselves are reached through a relay only. For a straight way forward UDP port %s in the router and name it in mesh.advertise", portOf(p.status.Listen)), Hint: true,
+	}}
 }
 
 // few lists the first of some names.

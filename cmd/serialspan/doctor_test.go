@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -130,6 +131,29 @@ func TestDiagnose(t *testing.T) {
 		}, []string{"?session of garage-zwave | 2 gaps, at most 1.5 kB lost, with garage | log"}},
 		{"KubeSpan", func(p *patient) { p.machine.kubeSpan = true }, []string{"?KubeSpan | makes no use of it | 51821"}},
 		{"its port", func(p *patient) { p.machine.sockets = append(p.machine.sockets, udpSocket{port: 51820}) }, []string{"?UDP port 51820 | WireGuard | never uses"}},
+		{"its port, by whom", func(p *patient) {
+			p.machine.sockets = append(p.machine.sockets, udpSocket{port: 51820, holder: "taken by process 7, wg"})
+		}, []string{"?UDP port 51820 | taken by process 7, wg | never uses"}},
+		{"a firewall of Talos", func(p *patient) {
+			p.status.KubeSpan = &client.KubeSpan{Present: true, Rights: "NET_ADMIN", Bypass: "mark", Rule: true, Forced: true}
+			p.nodes[0].Path = ""
+		}, []string{"node garage | no way to it | mesh.advertise", "UDP port 51821 | none of 1 other | NetworkRuleConfig"}},
+		{"one router", func(p *patient) { p.paths = seenAt("a", "198.51.100.7:4711") }, []string{"?router of this machine | a sees it at 198.51.100.7:4711; its kind takes two members | nothing"}},
+		{"a cone", func(p *patient) { p.paths = seenAt("a", "198.51.100.7:4711", "b", "198.51.100.7:4711") }, []string{
+			"?router of this machine | one for all (endpoint-independent): a sees it at 198.51.100.7:4711, b sees | nothing",
+		}},
+		{"a symmetric one", func(p *patient) { p.paths = seenAt("a", "198.51.100.7:4711", "b", "198.51.100.7:4712") }, []string{
+			"?router of this machine | another for each member (symmetric): a sees it at 198.51.100.7:4711, b sees it at 198.51.100.7:4712 | UDP port 51821",
+		}},
+		{"no hardware clock", func(p *patient) { p.machine.clock = hardwareClock{known: true} }, []string{"?hardware clock | has none | DHCP option 42"}},
+		{"none in a virtual machine", func(p *patient) { p.machine.clock = hardwareClock{known: true, virtual: true} }, nil},
+		{"an unreadable one", func(p *patient) { p.machine.clock = hardwareClock{known: true, present: true} }, []string{"?hardware clock | cannot be read | battery"}},
+		{"an early one", func(p *patient) {
+			p.machine.clock = hardwareClock{known: true, present: true, shows: time.Date(2016, 1, 1, 0, 0, 0, 0, time.UTC), early: time.Hour}
+		}, []string{"?hardware clock | it shows 2016-01-01 | battery"}},
+		{"a container", func(p *patient) { p.machine.userNamespace, p.machine.noNodes = true, []string{"ttyUSB0", "ttyACM1"} }, []string{
+			"device nodes | the kernel has ttyUSB0, ttyACM1, and /dev here has not | privileged", "?user namespace | hot-plug | hostUsers",
+		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := healthy()
@@ -137,6 +161,18 @@ func TestDiagnose(t *testing.T) {
 			wantFindings(t, diagnose(p), test.want)
 		})
 	}
+}
+
+// seenAt are paths to members that see this node at addresses of a router:
+// name, address, name, address.
+func seenAt(pairs ...string) (all []client.PathSize) {
+	for i := 0; i < len(pairs); i += 2 {
+		all = append(all, client.PathSize{
+			Node: pairs[i], Path: "direct", Data: 1296, Full: 1296, There: 1296, Back: 1296, Headers: 28,
+			Seen: netip.MustParseAddrPort(pairs[i+1]), Translated: true,
+		})
+	}
+	return all
 }
 
 // wantFindings compares findings with "what | part of the evidence | part of
@@ -159,7 +195,7 @@ func TestReadSockets(t *testing.T) {
 	have := readSockets(strings.NewReader("   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n" +
 		" 1234: 00000000:CA6D 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 25353 2 0000000000000000 17\n" +
 		" 1235: 00000000000000000000000000000000:0044 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1 2 0 0\n\nnonsense\n"))
-	if want := []udpSocket{{51821, 17}, {68, 0}}; !reflect.DeepEqual(have, want) {
+	if want := []udpSocket{{port: 51821, drops: 17, inode: 25353}, {port: 68, inode: 1}}; !reflect.DeepEqual(have, want) {
 		t.Errorf("have %v, want %v", have, want)
 	}
 }

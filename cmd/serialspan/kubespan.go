@@ -48,10 +48,13 @@ func checkKubeSpan(p patient) []finding {
 		return slices.Concat(checkKubeSpanRights(k), checkKubeSpanRoutes(k), checkKubeSpanPeers(k), checkKubeSpanMembers(p, k))
 	case p.machine.kubeSpan:
 		return []finding{{What: "KubeSpan", Evidence: "there is an interface \"kubespan\", and the agent makes no use of it; UDP port 51820 is its own", Do: "start the agent, with mesh.kubespan: auto; keep it on another port (51821)", Hint: true}}
-	case slices.ContainsFunc(p.machine.sockets, func(s udpSocket) bool { return s.port == kubeSpanPort }):
-		return []finding{{What: "UDP port 51820", Evidence: "another program has it, a WireGuard tunnel as a rule", Do: "nothing; SerialSpan never uses it", Hint: true}}
 	}
-	return nil
+	i := slices.IndexFunc(p.machine.sockets, func(s udpSocket) bool { return s.port == kubeSpanPort })
+	if i < 0 {
+		return nil
+	}
+	who := cmp.Or(p.machine.sockets[i].holder, "another program has it, a WireGuard tunnel as a rule; root is told which")
+	return []finding{{What: "UDP port 51820", Evidence: who, Do: "nothing; SerialSpan never uses it. A KubeSpan could not come up on this machine beside it", Hint: true}}
 }
 
 // checkKubeSpanRights says what the agent may not do.

@@ -40,7 +40,7 @@ func (a *Agent) PathSizes(ctx context.Context) []client.PathSize {
 			defer mu.Unlock()
 			all = append(all, client.PathSize{
 				Node: m.Name, ID: m.ID, Path: s.Path, Endpoint: s.Endpoint,
-				Data: s.Data, Full: s.Full, There: s.There, Back: s.Back, Headers: s.Headers, MTU: s.MTU,
+				Data: s.Data, Full: s.Full, There: s.There, Back: s.Back, Headers: s.Headers, MTU: s.MTU, Seen: s.Seen, Translated: s.Translated,
 			})
 		})
 	}

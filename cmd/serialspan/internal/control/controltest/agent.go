@@ -150,6 +150,7 @@ func (a *Agent) Ping(_ context.Context, node string) (client.Pong, error) {
 func (a *Agent) PathSizes(context.Context) []client.PathSize {
 	return []client.PathSize{{
 		Node: "garage", ID: ID(2), Path: "direct", Endpoint: "192.0.2.2:51821", Data: 1296, Full: 1408, There: 1408, Back: 1408, Headers: 28, MTU: 1500,
+		Seen: netip.MustParseAddrPort("198.51.100.7:4711"), Translated: true,
 	}}
 }
 
