@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -53,7 +54,7 @@ const (
 	trialGap    = 250 * time.Millisecond
 	// stepRounds and stepGap are the same in the search for the largest size.
 	stepRounds = 3
-	stepGap    = 100 * time.Millisecond
+	stepGap    = 150 * time.Millisecond
 	// maxTrialGap bounds both gaps where round trips are long.
 	maxTrialGap = time.Second
 )
@@ -181,26 +182,22 @@ func (t *trial) search(ctx context.Context, gap time.Duration, answered, unanswe
 // try sends what is not answered yet, rounds times, and returns when all is or
 // the time of the last round is over.
 func (t *trial) try(ctx context.Context, rounds int, gap time.Duration, asks ...sizeAsk) {
+	missing := func(ask sizeAsk) bool { return t.got[ask] == 0 }
 	for range rounds {
-		missing := 0
+		if !slices.ContainsFunc(asks, missing) {
+			return
+		}
 		for _, ask := range asks {
-			if t.got[ask] == 0 {
-				missing++
+			if missing(ask) {
 				t.send(ask)
 			}
 		}
-		if missing == 0 {
-			return
-		}
 		timer := time.NewTimer(gap)
-		for waiting := true; waiting && missing > 0; {
+		for waiting := true; waiting && slices.ContainsFunc(asks, missing); {
 			select {
-			case a := <-t.answers:
-				t.seen = a.seen
-				if ask := t.asked[a.token]; t.got[ask] == 0 {
-					t.got[ask] = a.size
-					missing--
-				}
+			case a := <-t.answers: // it may be a late one, to another try
+				ask := t.asked[a.token]
+				t.got[ask], t.seen = max(t.got[ask], a.size), a.seen
 			case <-timer.C:
 				waiting = false
 			case <-ctx.Done():
@@ -250,14 +247,21 @@ func (m *Mesh) triesSize(id identity.NodeID, c *control, p probe.Probe) bool {
 	return true
 }
 
-// isOwn reports whether an address is that of our socket on one of our interfaces.
+// isOwn reports whether an address is that of our socket on one of our
+// interfaces, those too at which nobody reaches us from outside.
 func (m *Mesh) isOwn(a netip.AddrPort) bool {
-	listen := m.cfg.Socket.LocalAddr()
+	listen, addr := m.cfg.Socket.LocalAddr(), a.Addr().WithZone("")
 	if a.Port() != listen.Port() {
 		return false
 	}
-	own, err := m.cfg.Addresses()
-	return a.Addr() == listen.Addr() || slices.Contains(own, a.Addr()) || err != nil
+	if own, err := m.cfg.Addresses(); err != nil || addr == listen.Addr() || slices.Contains(own, addr) {
+		return true
+	}
+	host, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(host, func(h net.Addr) bool {
+		n, ok := h.(*net.IPNet)
+		return ok && n.IP.Equal(addr.AsSlice())
+	})
 }
 
 // pathMTU adds what our kernel knows of a path.

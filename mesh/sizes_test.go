@@ -44,7 +44,7 @@ func TestPathSize(t *testing.T) {
 		{"black hole on the way there", meshtest.Link{MTU: fullSize - 1}, meshtest.Link{}, mesh.PathSize{There: fullSize - 1}, 6 * time.Second},
 		{"black hole on the way back", meshtest.Link{}, meshtest.Link{MTU: 1252}, mesh.PathSize{There: fullSize, Back: 1252}, 6 * time.Second},
 		{"nothing gets through", meshtest.Link{Loss: 1}, meshtest.Link{}, mesh.PathSize{}, 2 * time.Second},
-		{"losses", meshtest.Link{Loss: 0.2}, meshtest.Link{Loss: 0.2}, mesh.PathSize{There: fullSize, Back: fullSize}, 2 * time.Second},
+		{"losses", meshtest.Link{Loss: 0.05}, meshtest.Link{Loss: 0.05}, mesh.PathSize{There: fullSize, Back: fullSize}, 2 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
