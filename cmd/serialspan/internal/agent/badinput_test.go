@@ -175,4 +175,8 @@ func TestTwins(t *testing.T) {
 	if err != nil || pong.ID != b.Status().ID || pong.RTT <= 0 || pong.Path != "direct" {
 		t.Errorf("ping: %+v, %v", pong, err)
 	}
+	paths, err := a.ctl.PathSizes(t.Context())
+	if err != nil || len(paths) != 1 || paths[0].ID != b.Status().ID || paths[0].There != paths[0].Full || paths[0].Back != paths[0].Full || paths[0].Translated {
+		t.Errorf("sizes on the loopback: %+v, %v; want one path on which all get through", paths, err)
+	}
 }
