@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/capture"
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -98,7 +99,7 @@ func (d *device) arbitrate(open session.Open, peer identity.NodeID) (*lease, boo
 
 // leaseOf returns the lease of the peer's session, nil if there is none.
 func leaseOf(leases []*lease, id session.ID, peer identity.NodeID) *lease {
-	i := slices.IndexFunc(leases, func(l *lease) bool { return l.link.id == id && l.peer == peer })
+	i := slices.IndexFunc(leases, func(l *lease) bool { return l.link.ID == id && l.peer == peer })
 	if i < 0 {
 		return nil
 	}
@@ -132,8 +133,8 @@ func mayTake(take session.Take, busy Busy) bool {
 
 func (d *device) resume(l *lease, open session.Open) (*lease, bool, error) {
 	l.attempt = open.Attempt
-	stats := l.link.resumes()
-	d.log.Info("session resumed", "session", l.link.id, "node", l.peer, "offset", open.Next, "resumed", stats)
+	stats := l.link.Resumes()
+	d.log.Info("session resumed", "session", l.link.ID, "node", l.peer, "offset", open.Next, "resumed", stats)
 	return l, true, nil
 }
 
@@ -142,20 +143,20 @@ func (d *device) resume(l *lease, open session.Open) (*lease, bool, error) {
 func (d *device) begin(open session.Open, peer identity.NodeID) *lease {
 	log := d.log.With("node", peer)
 	l := &lease{peer: peer, kind: open.Kind, began: time.Now(), readOnly: open.ReadOnly, attempt: open.Attempt}
-	l.link = newLink(open.ID, d.publisher.config.Window, &portSink{device: d, lease: l}, log)
-	l.link.end.Expect(open.Window) // the device may send before connect
+	l.link = link.New(open.ID, d.publisher.config.Window, &portSink{device: d, lease: l}, log)
+	l.link.Expect(open.Window) // the device may send before connect
 	if open.Resume {
 		// The consumer's session is not known here: it learns how much of
 		// what this side had for it is lost, before anything else.
 		g, known := d.publisher.grave(peer, open.ID)
 		if g.lost > 0 || !known {
-			_ = l.link.control(session.Control{Kind: session.KindGap, Lost: g.lost, Unknown: !known})
+			_ = l.link.Control(session.Control{Kind: session.KindGap, Lost: g.lost, Unknown: !known})
 		}
 	}
 	d.mu.Lock()
 	writers, readers := split(d.leases)
 	alone := len(writers) == 0 && (len(readers) == 0 || !l.readOnly)
-	l.link.setMaxStale(d.want.rule.MaxStale)
+	l.link.SetMaxStale(d.want.rule.MaxStale)
 	d.mu.Unlock()
 	if alone {
 		d.prepare(open.Line, l.readOnly, log)
@@ -222,13 +223,13 @@ func (d *device) end(l *lease, why session.CloseError) {
 	if ended == nil {
 		return
 	}
-	lost := ended.link.close(why)
+	lost := ended.link.Close(why)
 	d.slot.leave(ended)
 	if to, ok := d.slot.current().(signaller); ok && ended.breaking.Load() {
 		_ = to.SetBreak(line.DriveOff) // a port that fails is taken out
 	}
-	stats, _ := ended.link.view()
-	attributes := []any{"session", ended.link.id, "node", ended.peer, "reason", why.Code.Error(), "sent", stats.sent, "received", stats.received}
+	stats, _ := ended.link.View()
+	attributes := []any{"session", ended.link.ID, "node", ended.peer, "reason", why.Code.Error(), "sent", stats.Sent, "received", stats.Received}
 	g := grave{why: why}
 	if lost > 0 && why.Code != session.CodeNormal {
 		g.lost = uint64(lost)
@@ -236,7 +237,7 @@ func (d *device) end(l *lease, why session.CloseError) {
 	} else {
 		d.log.Info("session ended", attributes...)
 	}
-	d.publisher.bury(ended.peer, ended.link.id, g)
+	d.publisher.bury(ended.peer, ended.link.ID, g)
 	signal(d.publisher.dirty)
 	if l == nil {
 		d.end(nil, why)

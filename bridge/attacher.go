@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -334,7 +335,7 @@ func (a *Attacher) OpenRaw(ctx context.Context, device string, take Take) (io.Re
 	if take > TakeForce {
 		return nil, fmt.Errorf("open %q: take %d is not known", device, take)
 	}
-	r, err := a.openStream(ctx, stream{device: device, kind: "console", take: take.wire()}, func(r *raw) sink { return rawSink{r} })
+	r, err := a.openStream(ctx, stream{device: device, kind: "console", take: take.wire()}, func(r *raw) link.Sink { return rawSink{r} })
 	if err != nil {
 		return nil, fmt.Errorf("open %q: %w", device, err)
 	}
@@ -351,7 +352,7 @@ type stream struct {
 
 // openStream opens a stream of some kind; side makes what the session writes
 // to.
-func (a *Attacher) openStream(ctx context.Context, s stream, side func(*raw) sink) (*raw, error) {
+func (a *Attacher) openStream(ctx context.Context, s stream, side func(*raw) link.Sink) (*raw, error) {
 	a.mu.Lock()
 	if a.child == nil {
 		a.mu.Unlock()

@@ -6,7 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/backoff"
 	"github.com/serialspan/serialspan/bridge/internal/handover"
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -102,7 +104,7 @@ func newAttachment(a *Attacher, s Spec) *attachment {
 
 // run keeps the attachment's local side standing until ctx is done.
 func (t *attachment) run(ctx context.Context) {
-	pause := backoff{first: setupFirst, most: setupMost}
+	pause := backoff.Backoff{First: setupFirst, Most: setupMost}
 	for ctx.Err() == nil {
 		var err error
 		if t.spec.PTY != nil {
@@ -111,12 +113,12 @@ func (t *attachment) run(ctx context.Context) {
 			err = t.listen(ctx)
 		}
 		if err == nil {
-			pause.reset()
+			pause.Reset()
 			continue
 		}
 		t.log.Warn("attachment cannot be set up, retrying", "err", err)
 		t.setUp("", err)
-		pause.wait(ctx, nil, nil)
+		pause.Wait(ctx, nil, nil)
 	}
 }
 
@@ -138,7 +140,7 @@ func (t *attachment) setupError() error {
 }
 
 // begin starts a use for an application; ended is told why it ended.
-func (t *attachment) begin(ctx context.Context, to sink, line string, workers *sync.WaitGroup, ended func(error)) *use {
+func (t *attachment) begin(ctx context.Context, to link.Sink, line string, workers *sync.WaitGroup, ended func(error)) *use {
 	u := newUse(&t.attacher.config, t.log, t.spec.Device, t.spec.kind(), to, t.right)
 	u.line = line
 	t.goOn(u)
@@ -206,5 +208,5 @@ func (u *use) current() (session.ID, identity.NodeID) {
 	if u.link == nil {
 		return session.ID{}, identity.NodeID{}
 	}
-	return u.link.id, u.target.Owner
+	return u.link.ID, u.target.Owner
 }

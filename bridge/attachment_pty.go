@@ -201,6 +201,6 @@ func (r *ptyReader) wanted() string { return r.line.String() }
 // ptySink is the PTY as the session writes to it.
 type ptySink struct{ *pty.PTY }
 
-func (ptySink) apply(context.Context, session.Control) {}
+func (ptySink) Apply(context.Context, session.Control) {}
 
-func (ptySink) purge(uint64) {}
+func (ptySink) Purge(uint64) {}

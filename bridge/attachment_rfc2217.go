@@ -271,9 +271,9 @@ func (c *rfcClient) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// apply tells the client what it did not ask for: modem lines at once, and
+// Apply tells the client what it did not ask for: modem lines at once, and
 // what is in force if that is not what it was promised.
-func (c *rfcClient) apply(_ context.Context, control session.Control) {
+func (c *rfcClient) Apply(_ context.Context, control session.Control) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch control.Kind {
@@ -299,4 +299,4 @@ func (c *rfcClient) apply(_ context.Context, control session.Control) {
 	}
 }
 
-func (c *rfcClient) purge(uint64) {}
+func (c *rfcClient) Purge(uint64) {}

@@ -105,6 +105,6 @@ func (s *tcpSink) TryWrite(p []byte) (n int, err error) {
 	return max(n, 0), err
 }
 
-func (s *tcpSink) apply(context.Context, session.Control) {}
+func (s *tcpSink) Apply(context.Context, session.Control) {}
 
-func (s *tcpSink) purge(uint64) {}
+func (s *tcpSink) Purge(uint64) {}

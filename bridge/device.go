@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/backoff"
 	"github.com/serialspan/serialspan/bridge/internal/port"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
@@ -138,7 +139,7 @@ func (w want) openable() bool { return w.present && w.candidate.Skip == "" }
 // run keeps the port open until ctx is done. Sessions wait for a port that
 // was lost for as long as hold.
 func (d *device) run(ctx context.Context) {
-	pause := backoff{first: reopenFirst, most: reopenMost}
+	pause := backoff.Backoff{First: reopenFirst, Most: reopenMost}
 	hold := time.NewTimer(time.Hour)
 	hold.Stop()
 	for ctx.Err() == nil {
@@ -150,15 +151,15 @@ func (d *device) run(ctx context.Context) {
 				break
 			}
 			if time.Since(began) > reopenMost {
-				pause.reset()
+				pause.Reset()
 			}
 			d.lost(was, err)
-			again = time.After(pause.next())
+			again = time.After(pause.Next())
 		}
 		select {
 		case <-again:
 		case <-d.poke:
-			pause.reset()
+			pause.Reset()
 		case <-hold.C:
 			d.end(nil, session.CloseError{Code: session.CodeGone, Text: d.whyGone()})
 		case <-ctx.Done():
@@ -317,7 +318,7 @@ func (d *device) lost(was bool, err error) {
 	if was {
 		signal(d.publisher.rescan) // it may be elsewhere by now
 		for _, l := range users {
-			l.link.offerControl(session.Control{Kind: session.KindPort, Bits: session.PortAway, Text: clip(text)})
+			l.link.OfferControl(session.Control{Kind: session.KindPort, Bits: session.PortAway, Text: clip(text)})
 		}
 	}
 	signal(d.publisher.dirty)

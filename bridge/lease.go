@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -19,7 +20,7 @@ const handshakeTimeout = 5 * time.Second
 
 // lease is one consumer's right to a device, with the session that uses it.
 type lease struct {
-	link  *link
+	link  *link.Link
 	peer  identity.NodeID
 	kind  string
 	began time.Time
@@ -62,12 +63,12 @@ func (d *device) sessions() []SessionStatus {
 	defer d.mu.Unlock()
 	all := make([]SessionStatus, 0, len(d.leases))
 	for _, l := range d.leases {
-		stats, connected := l.link.view()
+		stats, connected := l.link.View()
 		all = append(all, SessionStatus{
-			ID: l.link.id, Device: d.name, Peer: l.peer, Kind: l.kind, Age: time.Since(l.began),
-			Connected: connected, Line: d.lineLocked(port), Sent: stats.sent, Received: stats.received,
-			Resumed: stats.resumed, Gaps: l.gaps + stats.staleGaps, Lost: l.lost + stats.stale,
-			RoundTrip: stats.trip, ReadOnly: l.readOnly,
+			ID: l.link.ID, Device: d.name, Peer: l.peer, Kind: l.kind, Age: time.Since(l.began),
+			Connected: connected, Line: d.lineLocked(port), Sent: stats.Sent, Received: stats.Received,
+			Resumed: stats.Resumed, Gaps: l.gaps + stats.StaleGaps, Lost: l.lost + stats.Stale,
+			RoundTrip: stats.Trip, ReadOnly: l.readOnly,
 		})
 	}
 	return all
@@ -81,23 +82,23 @@ func (d *device) sessions() []SessionStatus {
 func (p *Publisher) Serve(ctx context.Context, conn net.Conn, peer identity.NodeID) error {
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	defer func() { _ = conn.Close() }()
-	frames := newFrameReader(conn)
+	frames := link.NewFrameReader(conn)
 	_ = conn.SetReadDeadline(time.Now().Add(handshakeTimeout))
 	open, err := readOpen(frames)
 	if err != nil {
-		return refuseStream(conn, session.CloseError{Code: session.CodeProtocol, Text: err.Error()}, err)
+		return link.Refuse(conn, session.CloseError{Code: session.CodeProtocol, Text: err.Error()}, err)
 	}
 	_ = conn.SetReadDeadline(time.Time{})
 	d := p.device(open.Device)
 	if d == nil {
 		why := session.CloseError{Code: session.CodeNotFound, Text: fmt.Sprintf("%q is not published here", open.Device)}
-		return refuseStream(conn, why, &why)
+		return link.Refuse(conn, why, &why)
 	}
 	return d.serve(ctx, conn, frames, open, peer)
 }
 
-func readOpen(frames *frameReader) (session.Open, error) {
-	f, err := frames.next()
+func readOpen(frames *link.FrameReader) (session.Open, error) {
+	f, err := frames.Next()
 	if err != nil {
 		return session.Open{}, err
 	}
@@ -107,14 +108,7 @@ func readOpen(frames *frameReader) (session.Open, error) {
 	return session.ParseOpen(f.Payload)
 }
 
-// refuseStream tells the peer why and returns err.
-func refuseStream(conn net.Conn, why session.CloseError, err error) error {
-	_ = conn.SetWriteDeadline(time.Now().Add(closeTimeout))
-	_, _ = conn.Write(session.AppendClose(nil, why))
-	return err
-}
-
-func (d *device) serve(ctx context.Context, conn net.Conn, frames *frameReader, open session.Open, peer identity.NodeID) error {
+func (d *device) serve(ctx context.Context, conn net.Conn, frames *link.FrameReader, open session.Open, peer identity.NodeID) error {
 	l, over, err := d.grant(ctx, conn, open, peer)
 	if err != nil {
 		var why *session.CloseError
@@ -126,13 +120,13 @@ func (d *device) serve(ctx context.Context, conn net.Conn, frames *frameReader, 
 		} else {
 			d.log.Debug("open refused", "node", peer, "err", err)
 		}
-		return refuseStream(conn, *why, err)
+		return link.Refuse(conn, *why, err)
 	}
-	defer l.link.wait()
-	err = l.link.serve(conn, frames)
+	defer l.link.Wait()
+	err = l.link.Serve(conn, frames)
 	var closed *session.CloseError
 	switch {
-	case errors.Is(err, errReplaced), errors.Is(err, errLinkClosed):
+	case errors.Is(err, link.ErrReplaced), errors.Is(err, link.ErrClosed):
 		return err
 	case errors.As(err, &closed):
 		d.end(l, session.CloseError{Code: closed.Code, Text: closed.Text})
@@ -145,7 +139,7 @@ func (d *device) serve(ctx context.Context, conn net.Conn, frames *frameReader, 
 		return err
 	}
 	hold := d.holdTime()
-	d.log.Info("stream broke, session is held", "session", l.link.id, "node", peer, "hold", hold, "err", err)
+	d.log.Info("stream broke, session is held", "session", l.link.ID, "node", peer, "hold", hold, "err", err)
 	timer := time.NewTimer(hold)
 	defer timer.Stop()
 	select {
@@ -154,7 +148,7 @@ func (d *device) serve(ctx context.Context, conn net.Conn, frames *frameReader, 
 	case <-ctx.Done():
 		d.end(l, session.CloseError{Code: session.CodeShuttingDown})
 	case <-timer.C:
-		d.log.Info("hold is over, device released", "session", l.link.id, "node", peer)
+		d.log.Info("hold is over, device released", "session", l.link.ID, "node", peer)
 		d.end(l, session.CloseError{Code: session.CodeCannotResume, Text: "hold is over"})
 	}
 	return err
@@ -191,7 +185,7 @@ func (d *device) grant(ctx context.Context, conn net.Conn, open session.Open, pe
 	}
 	l.over = over
 	accept := session.Accept{
-		Protocol: session.Protocol, ID: open.ID, Resumed: resumed, Next: l.link.next(),
+		Protocol: session.Protocol, ID: open.ID, Resumed: resumed, Next: l.link.Next(),
 		Window: uint64(d.publisher.config.Window), HoldMillis: uint64(d.want.rule.hold().Milliseconds()),
 		Capabilities: slices.Clone(d.can), StaleMillis: uint64(d.want.rule.MaxStale.Milliseconds()),
 	}
@@ -211,7 +205,7 @@ func (d *device) grant(ctx context.Context, conn net.Conn, open session.Open, pe
 		next = 0
 	}
 	if err == nil {
-		err = l.link.connect(conn, next, open.Window)
+		err = l.link.Connect(conn, next, open.Window)
 	}
 	if err != nil && !errors.Is(err, session.CodeCannotResume) {
 		_ = conn.Close() // the reader of this stream holds the session

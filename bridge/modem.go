@@ -116,7 +116,7 @@ func (d *device) tellModem() bool {
 		if !known || l.modem == int(on)+1 {
 			continue
 		}
-		if l.link.offerControl(modemControl(on)) {
+		if l.link.OfferControl(modemControl(on)) {
 			l.modem = int(on) + 1
 		} else {
 			all = false

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/capture"
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 )
@@ -24,7 +25,7 @@ type Monitor struct {
 // OpenMonitor opens a device to read along; see OpenRaw for how long that
 // takes, what ends it and its errors. It needs the right to read.
 func (a *Attacher) OpenMonitor(ctx context.Context, device string) (*Monitor, error) {
-	r, err := a.openStream(ctx, stream{device: device, kind: monitorKind, take: session.TakePolite, readOnly: true}, func(r *raw) sink { return &monitorSink{raw: r} })
+	r, err := a.openStream(ctx, stream{device: device, kind: monitorKind, take: session.TakePolite, readOnly: true}, func(r *raw) link.Sink { return &monitorSink{raw: r} })
 	if err != nil {
 		return nil, fmt.Errorf("monitor %q: %w", device, err)
 	}
@@ -133,9 +134,9 @@ func (s *monitorSink) Write(p []byte) (int, error) {
 
 func (s *monitorSink) SetWriteDeadline(t time.Time) error { return rawSink{s.raw}.SetWriteDeadline(t) }
 
-func (s *monitorSink) purge(uint64) {}
+func (s *monitorSink) Purge(uint64) {}
 
-func (s *monitorSink) apply(_ context.Context, c session.Control) {
+func (s *monitorSink) Apply(_ context.Context, c session.Control) {
 	var e capture.Event
 	switch c.Kind {
 	case session.KindGap:

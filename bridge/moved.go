@@ -67,12 +67,12 @@ func (d *device) moved(owner identity.NodeID) bool {
 		var ending sync.WaitGroup
 		for _, l := range leases {
 			ending.Go(func() {
-				patience := time.AfterFunc(movedPatience, l.link.giveUp)
+				patience := time.AfterFunc(movedPatience, l.link.GiveUp)
 				if doubt > 0 && !l.readOnly {
 					d.countLost(l, doubt)
-					l.link.offerControl(session.Control{Kind: session.KindLoss, Lost: doubt})
+					l.link.OfferControl(session.Control{Kind: session.KindLoss, Lost: doubt})
 				}
-				l.link.settled()
+				l.link.Settled()
 				patience.Stop()
 				d.end(l, why)
 			})

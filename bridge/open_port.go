@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 )
@@ -96,7 +97,7 @@ func (a *Attacher) OpenPort(ctx context.Context, device string, o PortOptions) (
 		p.changed = func() {}
 	}
 	s := stream{device: device, kind: o.Kind, line: o.Line.String(), take: o.Take.wire(), readOnly: o.ReadOnly}
-	r, err := a.openStream(ctx, s, func(r *raw) sink {
+	r, err := a.openStream(ctx, s, func(r *raw) link.Sink {
 		p.raw = r
 		return portSide{rawSink{r}, p}
 	})
@@ -148,7 +149,7 @@ func (p *RemotePort) Purge(bits uint64) error {
 		p.raw.discard()
 	}
 	if l := p.raw.use.present(); l != nil {
-		_ = l.drop(bits) // fails with the session only
+		_ = l.Drop(bits) // fails with the session only
 	}
 	return nil
 }
@@ -162,7 +163,7 @@ func (p *RemotePort) Purged(ctx context.Context, bits uint64) (end uint64, err e
 		return 0, err
 	}
 	if l := p.raw.use.present(); l != nil {
-		l.out.discard()
+		l.Discard()
 	}
 	return p.raw.discard(), err
 }
@@ -214,7 +215,7 @@ func (p *RemotePort) ask(do func() error) error {
 
 // outcome says what became of a request that ended with err.
 func (p *RemotePort) outcome(err error) error {
-	if errors.Is(err, errLinkClosed) {
+	if errors.Is(err, link.ErrClosed) {
 		over := p.raw.ending()
 		switch {
 		case over == nil:
@@ -256,8 +257,8 @@ type portSide struct {
 	port *RemotePort
 }
 
-// hear is told of controls as they come in.
-func (s portSide) hear(c session.Control) {
+// Hear is told of controls as they come in.
+func (s portSide) Hear(c session.Control) {
 	p := s.port
 	p.mu.Lock()
 	switch c.Kind {
@@ -281,8 +282,8 @@ func failure(c session.Control) string {
 	return c.Text + "; its line settings are " + c.Line
 }
 
-// apply is told of controls at their place in the data.
-func (s portSide) apply(_ context.Context, c session.Control) {
+// Apply is told of controls at their place in the data.
+func (s portSide) Apply(_ context.Context, c session.Control) {
 	switch c.Kind {
 	case session.KindGap:
 		s.mark(PortGap{Lost: c.Lost, Unknown: c.Unknown})

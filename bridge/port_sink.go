@@ -38,10 +38,10 @@ func (s *portSink) Write(p []byte) (int, error) {
 	}
 	n, err := s.device.slot.write(s.lease, p, &s.until)
 	s.device.written(p[:n])
-	switch out := &s.lease.link.out; {
-	case out.waiting() == 0:
+	switch l := s.lease.link; {
+	case l.Waiting() == 0:
 		s.device.slot.leave(s.lease)
-	case out.isWhole():
+	case l.IsWhole():
 		s.device.slot.yield(s.lease)
 	}
 	return n, err
@@ -52,7 +52,7 @@ func (s *portSink) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-func (s *portSink) apply(ctx context.Context, c session.Control) {
+func (s *portSink) Apply(ctx context.Context, c session.Control) {
 	d := s.device
 	if c.Kind == session.KindGap {
 		d.log.Warn("consumer lost bytes for the device", "node", s.lease.peer, "lost", c.Lost, "unknown", c.Unknown)
@@ -89,8 +89,8 @@ func (s *portSink) apply(ctx context.Context, c session.Control) {
 // tell sends what became of a control before the control is acknowledged: who
 // asked and waits for that knows it then.
 func (s *portSink) tell(c session.Control) {
-	if s.lease.link.offerControl(c) {
-		s.lease.link.flush()
+	if s.lease.link.OfferControl(c) {
+		s.lease.link.Flush()
 	}
 }
 
@@ -118,7 +118,7 @@ func (s *portSink) applyLine(ctx context.Context, text string) {
 	d.mu.Unlock()
 	for _, l := range leases {
 		if l != s.lease {
-			l.link.offerControl(session.Control{Kind: session.KindFailed, Line: now.String(), Text: "set by " + d.publisher.config.NameOf(s.lease.peer)})
+			l.link.OfferControl(session.Control{Kind: session.KindFailed, Line: now.String(), Text: "set by " + d.publisher.config.NameOf(s.lease.peer)})
 		}
 	}
 	signal(d.publisher.dirty)
@@ -137,7 +137,7 @@ func (s *portSink) drain(ctx context.Context) {
 	}
 }
 
-func (s *portSink) purge(bits uint64) {
+func (s *portSink) Purge(bits uint64) {
 	port := s.device.slot.current()
 	if s.lease.readOnly || port == nil {
 		return
@@ -150,11 +150,4 @@ func (s *portSink) purge(bits uint64) {
 		_ = port.PurgeOutput()
 		s.device.slot.leave(s.lease)
 	}
-}
-
-// waiting is how many bytes are queued.
-func (o *outlet) waiting() int {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return len(o.bytes) - o.head
 }

@@ -201,6 +201,6 @@ func (s rawSink) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-func (rawSink) apply(context.Context, session.Control) {}
+func (rawSink) Apply(context.Context, session.Control) {}
 
-func (rawSink) purge(uint64) {}
+func (rawSink) Purge(uint64) {}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
@@ -22,9 +23,9 @@ func (t *totals) add(o totals) {
 	t.lost += o.lost
 }
 
-// totals are the counters of a link as its consumer sees them.
-func (s linkStats) totals() totals {
-	return totals{sent: s.sent, received: s.received, resumed: s.resumed, gaps: s.staleGaps, lost: s.stale}
+// totalsOf are the counters of a link as its consumer sees them.
+func totalsOf(s link.Stats) totals {
+	return totals{sent: s.Sent, received: s.Received, resumed: s.Resumed, gaps: s.StaleGaps, lost: s.Stale}
 }
 
 // right is what an attachment may do to get its device. It outlives uses: who

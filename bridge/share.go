@@ -34,7 +34,7 @@ func (d *device) hand(p []byte, leases []*lease) {
 		} else if l.readOnly || shared {
 			d.offer(l, p)
 		} else {
-			_, _ = l.link.send(p) // a session that just ended takes less
+			_, _ = l.link.Send(p) // a session that just ended takes less
 		}
 	}
 }
@@ -44,16 +44,16 @@ func (d *device) hand(p []byte, leases []*lease) {
 func (d *device) offer(l *lease, p []byte) {
 	if l.missed > 0 {
 		// Not byte by byte: one gap, then a piece worth having.
-		if l.link.room() < d.publisher.config.Window/4 ||
-			!l.link.offerControl(session.Control{Kind: session.KindGap, Lost: l.missed}) {
+		if l.link.Room() < d.publisher.config.Window/4 ||
+			!l.link.OfferControl(session.Control{Kind: session.KindGap, Lost: l.missed}) {
 			l.missed += uint64(len(p))
 			return
 		}
 		d.countLost(l, l.missed)
-		d.log.Warn("consumer does not read, bytes of the device were dropped for it", "session", l.link.id, "node", l.peer, "lost", l.missed)
+		d.log.Warn("consumer does not read, bytes of the device were dropped for it", "session", l.link.ID, "node", l.peer, "lost", l.missed)
 		l.missed = 0
 	}
-	l.missed += uint64(len(p) - l.link.offer(p))
+	l.missed += uint64(len(p) - l.link.Offer(p))
 }
 
 func (d *device) countLost(l *lease, n uint64) {
@@ -84,12 +84,12 @@ func (d *device) tellReopened() {
 		controls = append(controls, session.Control{Kind: session.KindPort, Bits: session.PortOpen})
 		for _, c := range controls {
 			if l.readOnly || shared {
-				l.link.offerControl(c)
+				l.link.OfferControl(c)
 			} else {
-				_ = l.link.control(c) // a session that just ended takes none
+				_ = l.link.Control(c) // a session that just ended takes none
 			}
 		}
-		d.log.Warn("device is back, its session goes on", "session", l.link.id, "node", l.peer, "lost", doubt, "unknown", true)
+		d.log.Warn("device is back, its session goes on", "session", l.link.ID, "node", l.peer, "lost", doubt, "unknown", true)
 	}
 }
 
@@ -115,7 +115,7 @@ func (d *device) tellUsers() {
 		text := clip(strings.Join(others, ", "))
 		if l.others != text {
 			l.others = text
-			l.link.offerControl(session.Control{Kind: session.KindUsers, Text: text})
+			l.link.OfferControl(session.Control{Kind: session.KindUsers, Text: text})
 		}
 	}
 }
@@ -154,50 +154,3 @@ func (d *device) setLeasesLocked(leases []*lease) {
 	close(d.changed)
 	d.changed = make(chan struct{})
 }
-
-// offer takes what fits of p, writes it to the stream on another goroutine,
-// and returns how much that was. It never blocks.
-func (l *link) offer(p []byte) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return len(p)
-	}
-	n := l.end.Write(l.now(), p[:min(len(p), l.roomLocked())])
-	l.stats.sent += uint64(n)
-	if n > 0 {
-		l.kickLocked()
-	}
-	return n
-}
-
-// offerControl is offer for a control; it reports whether there was room.
-func (l *link) offerControl(c session.Control) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return true
-	}
-	ok, err := l.end.Control(c)
-	if ok {
-		l.kickLocked()
-	}
-	return ok || err != nil
-}
-
-// room is how many bytes offer takes now.
-func (l *link) room() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.roomLocked()
-}
-
-// controlRoom is kept free of data, so that controls find a place while the
-// other side takes no bytes: a purge is there to end that.
-const controlRoom = 64
-
-// roomLocked is how many bytes of data fit. mu is held.
-func (l *link) roomLocked() int { return max(0, l.end.Room()-l.reserveLocked()) }
-
-// reserveLocked is what is kept free for controls. mu is held.
-func (l *link) reserveLocked() int { return min(controlRoom, int(l.end.Window()/8)) }

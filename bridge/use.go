@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/backoff"
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 )
@@ -38,7 +40,7 @@ type use struct {
 	log    *slog.Logger
 	device string // as asked for
 	kind   string
-	to     sink
+	to     link.Sink
 	right  *right
 	// eager ends the use on the first refusal before there was a session: a
 	// person waits for the answer.
@@ -53,7 +55,7 @@ type use struct {
 
 	mu      sync.Mutex
 	changed *sync.Cond // of mu: link, over
-	link    *link      // nil: no session now
+	link    *link.Link // nil: no session now
 	target  Target     // of link
 	line    string     // wanted, for OPEN; empty: as the device has it
 	inForce line.Settings
@@ -75,7 +77,7 @@ type use struct {
 	rest     useRest
 }
 
-func newUse(config *AttacherConfig, log *slog.Logger, device, kind string, to sink, r *right) *use {
+func newUse(config *AttacherConfig, log *slog.Logger, device, kind string, to link.Sink, r *right) *use {
 	u := &use{config: config, log: log, device: device, kind: kind, to: to, right: r, hold: config.Hold, done: make(chan struct{})}
 	u.changed = sync.NewCond(&u.mu)
 	u.next = newID()
@@ -105,7 +107,7 @@ func (u *use) run(ctx context.Context) error {
 	defer unwatch()
 	defer u.farewells.Wait()
 	defer u.finished()
-	pause := backoff{first: redialFirst, most: redialMost}
+	pause := backoff.Backoff{First: redialFirst, Most: redialMost}
 	since := time.Now() // without a stream
 	for {
 		left := u.holdTime() - time.Since(since)
@@ -119,7 +121,7 @@ func (u *use) run(ctx context.Context) error {
 			since = time.Now()
 		}
 		if lasted > redialMost {
-			pause.reset()
+			pause.Reset()
 		}
 		if ctx.Err() != nil {
 			cancel()
@@ -128,7 +130,7 @@ func (u *use) run(ctx context.Context) error {
 		}
 		fatal := u.judge(err)
 		if fatal == nil && (lasted <= redialMost || isClose(err)) {
-			pause.wait(holdCtx, changes, nil) // a stream that broke is made again at once
+			pause.Wait(holdCtx, changes, nil) // a stream that broke is made again at once
 		}
 		cancel()
 		if fatal != nil {
@@ -170,9 +172,9 @@ func (u *use) once(dialCtx, ctx context.Context) (lasted time.Duration, err erro
 			<-dropped
 		}
 	}()
-	err = l.serve(conn, frames)
+	err = l.Serve(conn, frames)
 	if ctx.Err() == nil && !isClose(err) {
-		u.log.Info("stream to the device broke, session is held", "session", l.id, "err", err)
+		u.log.Info("stream to the device broke, session is held", "session", l.ID, "err", err)
 	}
 	return max(time.Since(began), 1), err
 }
@@ -228,11 +230,11 @@ func (u *use) drop(why session.CloseError) {
 	if l == nil {
 		return
 	}
-	lost := l.close(why)
-	u.farewells.Go(l.wait)
-	stats, _ := l.view()
+	lost := l.Close(why)
+	u.farewells.Go(l.Wait)
+	stats, _ := l.View()
 	u.mu.Lock()
-	u.totals.add(stats.totals())
+	u.totals.add(totalsOf(stats))
 	u.users, u.away = "", ""
 	if lost > 0 {
 		u.totals.add(totals{gaps: 1, lost: uint64(lost)})
@@ -243,6 +245,6 @@ func (u *use) drop(why session.CloseError) {
 		to.loses(uint64(lost))
 	}
 	if lost > 0 {
-		u.log.Warn("session lost, bytes for the device may be lost with it", "session", l.id, "lost", lost, "reason", why.Code.Error())
+		u.log.Warn("session lost, bytes for the device may be lost with it", "session", l.ID, "lost", lost, "reason", why.Code.Error())
 	}
 }

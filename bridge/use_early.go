@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/serialspan/serialspan/bridge/internal/handover"
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 )
@@ -65,7 +66,7 @@ func (u *use) earlyBytes() (n int) {
 
 // tellEarly sends what was gathered on l, until nothing is left or the session
 // is over; then the next goes on. Whoever sends meanwhile waits, or adds to it.
-func (u *use) tellEarly(l *link) {
+func (u *use) tellEarly(l *link.Link) {
 	u.telling.Lock()
 	defer u.telling.Unlock()
 	for {
@@ -94,14 +95,14 @@ func (u *use) tellEarly(l *link) {
 }
 
 // sendEarly sends one thing and returns how many bytes of it the session took.
-func (u *use) sendEarly(l *link, e earlyItem) (int, error) {
+func (u *use) sendEarly(l *link.Link, e earlyItem) (int, error) {
 	switch {
 	case e.data != nil:
-		return l.send(e.data)
+		return l.Send(e.data)
 	case !e.line.IsZero():
-		return 0, l.control(u.adopt(e.line, e.frameless))
+		return 0, l.Control(u.adopt(e.line, e.frameless))
 	}
-	return 0, l.control(e.control)
+	return 0, l.Control(e.control)
 }
 
 // leaveEarlyLocked hands what was gathered to the next process. Settings go on

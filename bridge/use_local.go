@@ -8,32 +8,33 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/internal/handover"
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
-// session waits for one and returns it, or errLinkClosed when the use is over.
-func (u *use) session() (*link, error) {
+// session waits for one and returns it, or ErrClosed when the use is over.
+func (u *use) session() (*link.Link, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for (u.link == nil || len(u.early) > 0) && !u.over {
 		u.changed.Wait()
 	}
 	if u.over {
-		return nil, errLinkClosed
+		return nil, link.ErrClosed
 	}
 	return u.link, nil
 }
 
 // present returns the session if there is one now, nil otherwise.
-func (u *use) present() *link {
+func (u *use) present() *link.Link {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.link
 }
 
 // send takes all of p from the application. It blocks until there was room;
-// errLinkClosed when the use is over. What a session took and could not
+// ErrClosed when the use is over. What a session took and could not
 // deliver before it was lost is not sent again.
 func (u *use) send(p []byte) error {
 	for len(p) > 0 {
@@ -45,7 +46,7 @@ func (u *use) send(p []byte) error {
 			u.leaveUnsent(handover.Step{Bytes: p})
 			return err
 		}
-		n, _ := l.send(p) // a closed session takes less, the next the rest
+		n, _ := l.Send(p) // a closed session takes less, the next the rest
 		p = p[n:]
 	}
 	return nil
@@ -80,7 +81,7 @@ func (u *use) request(s line.Settings, frameless bool) {
 	}
 	l, err := u.session()
 	if err == nil {
-		err = l.control(u.adopt(s, frameless)) // fails with the session only
+		err = l.Control(u.adopt(s, frameless)) // fails with the session only
 	}
 	if err != nil {
 		u.leaveUnsent(handover.Step{Line: s.String(), Frameless: frameless})
@@ -114,7 +115,7 @@ func (u *use) purge(bits uint64) {
 	}
 	l, err := u.session()
 	if err == nil {
-		err = l.drop(bits) // fails with the session only
+		err = l.Drop(bits) // fails with the session only
 	}
 	if err != nil {
 		u.leaveUnsent(handover.Step{Control: session.Control{Kind: session.KindPurge, Bits: bits}})
@@ -127,14 +128,14 @@ func (u *use) drive(mask, on line.ModemLines) {
 }
 
 // ask sends c and waits until the device's node has done it, after what was
-// sent before; errLinkClosed: the session ended before that, or the use.
+// sent before; ErrClosed: the session ended before that, or the use.
 func (u *use) ask(ctx context.Context, c session.Control) error {
 	l, err := u.session()
 	if err == nil {
-		err = l.control(c)
+		err = l.Control(c)
 	}
 	if err == nil {
-		err = l.drained(ctx)
+		err = l.Drained(ctx)
 	}
 	return err
 }
@@ -147,7 +148,7 @@ func (u *use) control(c session.Control) {
 	}
 	l, err := u.session()
 	if err == nil {
-		err = l.control(c) // fails with the session only
+		err = l.Control(c) // fails with the session only
 	}
 	if err != nil {
 		u.leaveUnsent(handover.Step{Control: c})
@@ -158,7 +159,7 @@ func (u *use) control(c session.Control) {
 // time to be delivered. It returns when the use is over.
 func (u *use) finish(limit time.Duration) {
 	late := false
-	var waiting *link
+	var waiting *link.Link
 	timer := time.AfterFunc(limit, func() {
 		u.mu.Lock()
 		late = true
@@ -166,7 +167,7 @@ func (u *use) finish(limit time.Duration) {
 		u.changed.Broadcast()
 		u.mu.Unlock()
 		if l != nil {
-			l.giveUp()
+			l.GiveUp()
 		}
 	})
 	for {
@@ -177,7 +178,7 @@ func (u *use) finish(limit time.Duration) {
 		waiting = u.link
 		l, stop := u.link, late || u.over || u.link == nil
 		u.mu.Unlock()
-		if stop || l.settled() {
+		if stop || l.Settled() {
 			break
 		}
 	}
@@ -209,10 +210,10 @@ func (u *use) view() useView {
 	defer u.mu.Unlock()
 	v := useView{totals: u.totals, has: u.link != nil, over: u.over, failure: u.failure, users: u.users, line: u.inForce}
 	if u.link != nil {
-		var stats linkStats
-		stats, v.connected = u.link.view()
-		v.add(stats.totals())
-		v.trip = stats.trip
+		var stats link.Stats
+		stats, v.connected = u.link.View()
+		v.add(totalsOf(stats))
+		v.trip = stats.Trip
 	}
 	if v.failure == nil && u.away != "" {
 		v.failure = &AwayError{Device: u.device, Text: u.away}
@@ -253,27 +254,27 @@ func (e *AwayError) Error() string {
 func (e *AwayError) Unwrap() error { return session.CodeGone }
 
 // sink is the local side with the consumer's handling of controls.
-func (u *use) sink() sink { return consumerSink{u.to, u} }
+func (u *use) sink() link.Sink { return consumerSink{u.to, u} }
 
 type consumerSink struct {
-	sink
+	link.Sink
 	use *use
 }
 
-func (s consumerSink) apply(ctx context.Context, c session.Control) {
+func (s consumerSink) Apply(ctx context.Context, c session.Control) {
 	if c.Kind == session.KindGap || c.Kind == session.KindLoss {
 		s.use.heard(c)
 	}
-	s.sink.apply(ctx, c)
+	s.Sink.Apply(ctx, c)
 }
 
-// hear takes notice of what has no place in the data.
-func (s consumerSink) hear(c session.Control) {
+// Hear takes notice of what has no place in the data.
+func (s consumerSink) Hear(c session.Control) {
 	if c.Kind != session.KindGap && c.Kind != session.KindLoss {
 		s.use.heard(c)
 	}
-	if h, ok := s.sink.(hearer); ok {
-		h.hear(c)
+	if h, ok := s.Sink.(link.Hearer); ok {
+		h.Hear(c)
 	}
 }
 

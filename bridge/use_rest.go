@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/serialspan/serialspan/bridge/internal/handover"
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
@@ -58,15 +59,15 @@ func (u *use) leave(ctx context.Context) {
 	if l == nil {
 		return
 	}
-	end, age, ok := l.park()
-	u.farewells.Go(l.wait)
+	end, age, ok := l.Park()
+	u.farewells.Go(l.Wait)
 	if !ok {
 		return
 	}
-	stats, _ := l.view()
+	stats, _ := l.View()
 	u.mu.Lock()
-	u.totals.add(stats.totals())
-	u.rest.id, u.rest.target, u.rest.end, u.rest.age, u.rest.clock = l.id, target, end, age, monotonic()
+	u.totals.add(totalsOf(stats))
+	u.rest.id, u.rest.target, u.rest.end, u.rest.age, u.rest.clock = l.ID, target, end, age, monotonic()
 	u.mu.Unlock()
 }
 
@@ -150,10 +151,9 @@ func (u *use) resume(id session.ID, from *handover.Use) error {
 		return err
 	}
 	u.attempts = from.Attempts
-	l := newLink(id, u.config.Window, u.sink(), u.log)
 	// Its clock goes on: how old bytes are does not change by a restart.
 	away := max(0, monotonic()-time.Duration(from.Clock))
-	l.began, l.end = time.Now().Add(-time.Duration(from.Age)-away), end
+	l := link.Restore(id, end, time.Duration(from.Age)+away, u.sink(), u.log)
 	u.link, u.target = l, Target{Owner: from.Owner, Device: from.Name}
 	return nil
 }
@@ -185,7 +185,7 @@ func (u *use) latest() session.ID {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.link != nil {
-		return u.link.id
+		return u.link.ID
 	}
 	return u.next
 }
@@ -197,61 +197,4 @@ func monotonic() time.Duration {
 		return 0
 	}
 	return time.Duration(t.Nano())
-}
-
-// park lays the session to rest: the stream is gone, the local side gets
-// nothing more, and what the peer has not confirmed is in saved, with the age
-// of the link. false: it was closed before.
-//
-// Each step comes before the next for a reason: the reader of the stream may be
-// handing bytes over, and the outlet may be about to count them; saved must
-// know of both.
-func (l *link) park() (saved []byte, age time.Duration, ok bool) {
-	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		return nil, 0, false
-	}
-	conn := l.conn
-	l.conn = nil
-	l.end.Disconnect()
-	l.mu.Unlock()
-	if conn != nil {
-		_ = conn.Close()
-	}
-	l.reading <- struct{}{}
-	defer func() { <-l.reading }()
-	controls := l.out.park()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return nil, 0, false
-	}
-	l.closed = true
-	l.stats.received -= uint64(l.end.Undelivered() - controls) // they will come again
-	if l.timer != nil {
-		l.timer.Stop()
-	}
-	l.changed.Broadcast()
-	return l.end.Save(), l.now(), true
-}
-
-// park is stop, but controls that no bytes stand before are applied first: once
-// they are, what was handed over is what came first, whatever a purge has
-// dropped, and the peer can be asked for the rest by its offset.
-//
-// It returns how many places controls have among what is left.
-func (o *outlet) park() (controls int) {
-	o.mu.Lock()
-	o.parked = true
-	waiting := o.draining
-	o.mu.Unlock()
-	if waiting {
-		_ = o.to.SetWriteDeadline(time.Unix(1, 0)) // long ago: Write returns at once
-		o.drained.Wait()
-	}
-	o.stop()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.places
 }

@@ -8,13 +8,14 @@ import (
 	"net"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
 // connect makes a stream to the device's owner and opens or resumes the
 // session on it.
-func (u *use) connect(ctx context.Context) (net.Conn, *frameReader, *link, error) {
+func (u *use) connect(ctx context.Context) (net.Conn, *link.FrameReader, *link.Link, error) {
 	target, moved, err := u.find()
 	if err != nil {
 		return nil, nil, nil, err
@@ -35,7 +36,7 @@ func (u *use) connect(ctx context.Context) (net.Conn, *frameReader, *link, error
 		defer cancel()
 	}
 	stop := context.AfterFunc(ctx, func() { u.interrupt(ctx, conn) })
-	frames := newFrameReader(conn)
+	frames := link.NewFrameReader(conn)
 	l, err := u.handshake(conn, frames, target)
 	if !stop() && !isClose(err) {
 		err = fmt.Errorf("await answer of owner %s: %w", target.Owner.Short(), context.Cause(ctx))
@@ -46,7 +47,7 @@ func (u *use) connect(ctx context.Context) (net.Conn, *frameReader, *link, error
 	}
 	if err != nil {
 		if l != nil {
-			l.disconnect(conn)
+			l.Disconnect(conn)
 		}
 		_ = conn.Close()
 		return nil, nil, nil, err
@@ -88,7 +89,7 @@ func (u *use) find() (target Target, moved bool, err error) {
 	return Target{}, false, &TargetError{err}
 }
 
-func (u *use) handshake(conn net.Conn, frames *frameReader, target Target) (*link, error) {
+func (u *use) handshake(conn net.Conn, frames *link.FrameReader, target Target) (*link.Link, error) {
 	open := u.open(target.Device)
 	frame, err := session.AppendOpen(nil, open)
 	if err != nil {
@@ -97,7 +98,7 @@ func (u *use) handshake(conn net.Conn, frames *frameReader, target Target) (*lin
 	if _, err := conn.Write(frame); err != nil {
 		return nil, fmt.Errorf("write OPEN: %w", err)
 	}
-	f, err := frames.next()
+	f, err := frames.Next()
 	if err != nil {
 		return nil, err
 	}
@@ -129,14 +130,14 @@ func (u *use) open(device string) session.Open {
 		ReadOnly: u.readOnly, Attempt: u.attempts,
 	}
 	if u.link != nil {
-		o.ID, o.Resume, o.Next = u.link.id, true, u.link.next()
+		o.ID, o.Resume, o.Next = u.link.ID, true, u.link.Next()
 	}
 	o.Replaces = u.right.ask(o.ID)
 	return o
 }
 
 // accepted puts the stream to use, for the old session or for a new one.
-func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, target Target) (*link, error) {
+func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, target Target) (*link.Link, error) {
 	if accept.ID != open.ID || accept.Resumed && !open.Resume {
 		return nil, fmt.Errorf("read ACCEPT: %w: it is for another session", session.ErrProtocol)
 	}
@@ -148,8 +149,8 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 	u.mu.Lock()
 	l := u.link
 	if l == nil {
-		l = newLink(open.ID, u.config.Window, u.sink(), u.log)
-		l.end.Expect(accept.Window)        // the application may write before connect
+		l = link.New(open.ID, u.config.Window, u.sink(), u.log)
+		l.Expect(accept.Window)            // the application may write before connect
 		between := u.begun && !open.Resume // of one that was resumed the owner tells the gap
 		u.begun, u.next = true, newID()
 		if between {
@@ -158,13 +159,13 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 			u.log.Warn("a new session begins, what the device sent since the last is lost", "unknown", true)
 		}
 		if u.gap > 0 || u.rest.unknown {
-			_ = l.control(session.Control{Kind: session.KindGap, Lost: u.gap, Unknown: u.rest.unknown}) // an empty session has room
+			_ = l.Control(session.Control{Kind: session.KindGap, Lost: u.gap, Unknown: u.rest.unknown}) // an empty session has room
 			u.gap, u.rest.unknown = 0, false
 		}
 		u.link, u.target = l, target
 		u.log.Info("session begins", "session", open.ID, "node", target.Owner)
 	} else {
-		n := l.resumes()
+		n := l.Resumes()
 		u.log.Info("session resumed", "session", open.ID, "node", target.Owner, "offset", accept.Next, "resumed", n)
 	}
 	u.inForce, _ = line.Parse(accept.Line) // zero if it says nothing
@@ -182,8 +183,8 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 		fresh.begins(missed)
 	}
 	u.tell()
-	l.setMaxStale(time.Duration(min(accept.StaleMillis, math.MaxInt32)) * time.Millisecond)
-	if err := l.connect(conn, accept.Next, accept.Window); err != nil {
+	l.SetMaxStale(time.Duration(min(accept.StaleMillis, math.MaxInt32)) * time.Millisecond)
+	if err := l.Connect(conn, accept.Next, accept.Window); err != nil {
 		u.drop(session.CloseError{Code: session.CodeCannotResume})
 		return nil, err
 	}

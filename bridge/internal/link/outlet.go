@@ -1,4 +1,4 @@
-package bridge
+package link
 
 import (
 	"context"
@@ -11,27 +11,27 @@ import (
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
-// sink is the local side of a session as the session writes to it: a port, a
+// Sink is the local side of a session as the session writes to it: a port, a
 // PTY, a TCP client, a console. TryWrite takes what fits now without
 // blocking; Write blocks until it has taken everything or the deadline of
 // SetWriteDeadline passes. The calls of one outlet never overlap, but for
 // SetWriteDeadline.
-type sink interface {
+type Sink interface {
 	io.Writer
 	TryWrite(p []byte) (int, error)
 	SetWriteDeadline(t time.Time) error
-	// apply does what a control asks; it may block until the device has sent
+	// Apply does what a control asks; it may block until the device has sent
 	// what was written before, or ctx is done.
-	apply(ctx context.Context, c session.Control)
-	// purge drops what the local side buffers, as session's purge bits say.
+	Apply(ctx context.Context, c session.Control)
+	// Purge drops what the local side buffers, as session's purge bits say.
 	// It does not block.
-	purge(bits uint64)
+	Purge(bits uint64)
 }
 
-// hearer is a sink that is told of controls when they come in, which may be
+// Hearer is a sink that is told of controls when they come in, which may be
 // long before their place in the data. It does not block.
-type hearer interface {
-	hear(c session.Control)
+type Hearer interface {
+	Hear(c session.Control)
 }
 
 // drainChunk is how much the drainer hands to a blocking Write at once: what
@@ -44,7 +44,7 @@ const drainChunk = 4096
 // drainer: a goroutine that exists only while there is something to drain.
 // stop ends and joins it.
 type outlet struct {
-	to sink
+	to Sink
 	// done is told, without a lock held, how many bytes and controls were
 	// handed over.
 	done func(n int)
@@ -140,7 +140,7 @@ func (o *outlet) purge(c session.Control) {
 		_ = o.to.SetWriteDeadline(time.Unix(1, 0)) // long ago: Write returns at once
 	}
 	if !o.stopped {
-		o.to.purge(c.Bits)
+		o.to.Purge(c.Bits)
 	}
 	o.mu.Unlock()
 	o.done(1)
@@ -202,7 +202,7 @@ func (o *outlet) run(ctx context.Context) {
 			return
 		}
 		if n == 0 {
-			o.to.apply(ctx, c.c)
+			o.to.Apply(ctx, c.c)
 			o.mu.Lock()
 			o.places -= c.places
 			o.mu.Unlock()
@@ -267,7 +267,7 @@ func (o *outlet) take(chunk []byte) (int, queuedControl, bool) {
 	return n, queuedControl{}, true
 }
 
-// isWhole reports whether what was handed over ends where a write of the peer
+// IsWhole reports whether what was handed over ends where a write of the peer
 // does.
 func (o *outlet) isWhole() bool {
 	o.mu.Lock()
@@ -288,4 +288,11 @@ func (o *outlet) stop() {
 		o.drained.Wait()
 		_ = o.to.SetWriteDeadline(time.Time{})
 	}
+}
+
+// waiting is how many bytes are queued.
+func (o *outlet) waiting() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.bytes) - o.head
 }

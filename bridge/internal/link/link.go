@@ -1,4 +1,4 @@
-package bridge
+package link
 
 import (
 	"errors"
@@ -12,10 +12,10 @@ import (
 )
 
 var (
-	// errLinkClosed: the session ended while something waited for it.
-	errLinkClosed = fmt.Errorf("session: %w", net.ErrClosed)
-	// errReplaced: a newer stream of the same session took over.
-	errReplaced = errors.New("a newer stream resumes the session")
+	// ErrClosed: the session ended while something waited for it.
+	ErrClosed = fmt.Errorf("session: %w", net.ErrClosed)
+	// ErrReplaced: a newer stream of the same session took over.
+	ErrReplaced = errors.New("a newer stream resumes the session")
 )
 
 // closeTimeout bounds the write of the last frame: a peer that takes nothing
@@ -26,23 +26,23 @@ const closeTimeout = time.Second
 // writer is stuck.
 const overdue = 500 * time.Millisecond
 
-// link is one side of one session: a session.End with its present stream and
-// its local side. It lives from ACCEPT until close, across streams.
+// Link is one side of one session: a session.End with its present stream and
+// its local side. It lives from ACCEPT until Close, across streams.
 //
-// Four may write to the stream: whoever reads the local side (send), who
-// applies controls and tells what came of one (portSink.tell), the timer for
+// Four may write to the stream: whoever reads the local side (Send), who
+// applies controls and tells what came of one (Flush), the timer for
 // acknowledgements and pings (tick), and a short-lived goroutine started by the
 // stream's reader (kick), which never writes itself: two readers that wait for
-// each other to read would be a deadlock. turn orders them. close ends and joins all of them.
-type link struct {
-	id    session.ID
+// each other to read would be a deadlock. turn orders them. Close ends and Wait joins them.
+type Link struct {
+	ID    session.ID // does not change
 	log   *slog.Logger
 	began time.Time // time.Since of it is the monotonic time of end
 	out   outlet
 
 	turn chan struct{} // held by the writer of the stream; guards buf
 	buf  []byte
-	// reading is held by serve: on a resumed session the stream before must
+	// reading is held by Serve: on a resumed session the stream before must
 	// have delivered its last frame before the new one delivers its first.
 	reading chan struct{}
 
@@ -52,30 +52,33 @@ type link struct {
 	conn    net.Conn // nil while there is no stream
 	silent  bool     // conn was closed because the peer was silent
 	closed  bool
-	givenUp bool // settled waits no longer
+	givenUp bool // Settled waits no longer
 	kicked  bool // a kick is under way
-	purges  int  // of what waits in send
+	purges  int  // of what waits in Send
 	timer   *time.Timer
 	wake    time.Duration // what timer is set to; 0: not set
-	stats   linkStats
+	stats   Stats
 	tap     tapped
 	workers sync.WaitGroup // kicks and ticks; Add under mu, unless closed
 }
 
-// linkStats count since the session began; bytes of data only.
-type linkStats struct {
-	sent, received uint64 // to and from the peer
-	resumed        int
-	// stale bytes for the peer were given up at resumes, staleGaps times.
-	stale     uint64
-	staleGaps int
-	// trip is the round trip to the peer's session; 0: not measured yet.
-	trip time.Duration
+// Stats count since the session began; bytes of data only.
+type Stats struct {
+	Sent, Received uint64 // to and from the peer
+	Resumed        int
+	// Stale bytes for the peer were given up at resumes, StaleGaps times.
+	Stale     uint64
+	StaleGaps int
+	// Trip is the round trip to the peer's session; 0: not measured yet.
+	Trip time.Duration
 }
 
-func newLink(id session.ID, window int, to sink, log *slog.Logger) *link {
-	l := &link{
-		id: id, log: log, began: time.Now(), end: session.NewEnd(window),
+// New returns a link without a stream, whose session keeps and accepts up to
+// window bytes in each direction (0: session.DefaultWindow) and delivers to to.
+// It starts nothing. Who made it calls Close or Park, and then Wait.
+func New(id session.ID, window int, to Sink, log *slog.Logger) *Link {
+	l := &Link{
+		ID: id, log: log, began: time.Now(), end: session.NewEnd(window),
 		turn: make(chan struct{}, 1), buf: make([]byte, 0, 2048),
 		reading: make(chan struct{}, 1),
 	}
@@ -86,15 +89,15 @@ func newLink(id session.ID, window int, to sink, log *slog.Logger) *link {
 	return l
 }
 
-func (l *link) now() time.Duration { return time.Since(l.began) }
+func (l *Link) now() time.Duration { return time.Since(l.began) }
 
-// connect makes conn the stream of the session, after OPEN and ACCEPT, and
+// Connect makes conn the stream of the session, after OPEN and ACCEPT, and
 // replays what the peer lacks. The stream before it is closed.
-func (l *link) connect(conn net.Conn, next, window uint64) error {
+func (l *Link) Connect(conn net.Conn, next, window uint64) error {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
-		return errLinkClosed
+		return ErrClosed
 	}
 	before := l.end.Dropped()
 	if err := l.end.Connect(l.now(), next, window); err != nil {
@@ -103,8 +106,8 @@ func (l *link) connect(conn net.Conn, next, window uint64) error {
 	}
 	stale := l.end.Dropped() - before
 	if stale > 0 {
-		l.stats.stale += stale
-		l.stats.staleGaps++
+		l.stats.Stale += stale
+		l.stats.StaleGaps++
 	}
 	l.end.Ping() // each stream's first round trip is measured
 	old := l.conn
@@ -117,14 +120,14 @@ func (l *link) connect(conn net.Conn, next, window uint64) error {
 		_ = old.Close()
 	}
 	if stale > 0 {
-		l.log.Warn("bytes for the other side were too old to be sent", "session", l.id, "lost", stale)
+		l.log.Warn("bytes for the other side were too old to be sent", "session", l.ID, "lost", stale)
 	}
 	return nil
 }
 
-// disconnect forgets conn, if it is still the stream, and closes it. After
-// close it is farewell's to close: the last frame may not have been written.
-func (l *link) disconnect(conn net.Conn) {
+// Disconnect forgets conn, if it is still the stream, and closes it. After
+// Close it is farewell's to close: the last frame may not have been written.
+func (l *Link) Disconnect(conn net.Conn) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -139,30 +142,30 @@ func (l *link) disconnect(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// serve reads the stream until it ends and says why: a *session.CloseError
-// when the peer ended the session, errLinkClosed when this side did,
-// errReplaced, or what broke the stream. It blocks for the stream's life;
+// Serve reads the stream until it ends and says why: a *session.CloseError
+// when the peer ended the session, ErrClosed when this side did,
+// ErrReplaced, or what broke the stream. It blocks for the stream's life;
 // closing conn unblocks it.
-func (l *link) serve(conn net.Conn, frames *frameReader) error {
+func (l *Link) Serve(conn net.Conn, frames *FrameReader) error {
 	l.reading <- struct{}{}
 	defer func() { <-l.reading }()
-	defer l.disconnect(conn)
+	defer l.Disconnect(conn)
 	for {
-		f, err := frames.next()
+		f, err := frames.Next()
 		if err != nil {
 			return l.protest(conn, l.reason(conn, err))
 		}
 		l.mu.Lock()
 		if l.conn != conn {
 			l.mu.Unlock()
-			return l.reason(conn, errReplaced)
+			return l.reason(conn, ErrReplaced)
 		}
 		event, err := l.end.Input(l.now(), f)
 		if err != nil {
 			l.mu.Unlock()
 			return l.protest(conn, err)
 		}
-		l.stats.received += uint64(len(event.Data))
+		l.stats.Received += uint64(len(event.Data))
 		if event.Acked {
 			l.changed.Broadcast()
 		}
@@ -177,8 +180,8 @@ func (l *link) serve(conn net.Conn, frames *frameReader) error {
 		case event.Skipped > 0:
 			l.out.skip(event.Skipped)
 		case event.Control.Kind != 0:
-			if h, ok := l.out.to.(hearer); ok {
-				h.hear(event.Control)
+			if h, ok := l.out.to.(Hearer); ok {
+				h.Hear(event.Control)
 			}
 			l.out.control(event.Control)
 		case event.Close != nil:
@@ -188,25 +191,25 @@ func (l *link) serve(conn net.Conn, frames *frameReader) error {
 }
 
 // reason tells why reading conn failed with err.
-func (l *link) reason(conn net.Conn, err error) error {
+func (l *Link) reason(conn net.Conn, err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.closed:
-		return errLinkClosed
+		return ErrClosed
 	case l.conn != conn && l.conn != nil:
-		return errReplaced
+		return ErrReplaced
 	case l.silent:
 		return session.ErrSilent
 	}
 	return err
 }
 
-// send takes all of p from the local side, waiting for room for the whole of it
+// Send takes all of p from the local side, waiting for room for the whole of it
 // as the peer delivers, and writes it to the stream if there is one. Without a
 // stream it takes what fits into the window. It returns how much was taken: less
-// than all only with errLinkClosed. What a purge overtakes counts as taken.
-func (l *link) send(p []byte) (int, error) {
+// than all only with ErrClosed. What a purge overtakes counts as taken.
+func (l *Link) Send(p []byte) (int, error) {
 	sent := 0
 	l.mu.Lock()
 	purges := l.purges
@@ -219,28 +222,28 @@ func (l *link) send(p []byte) (int, error) {
 		}
 		if l.closed {
 			l.mu.Unlock()
-			return sent, errLinkClosed
+			return sent, ErrClosed
 		}
 		if l.purges != purges {
 			l.mu.Unlock()
 			return len(p), nil
 		}
 		n := l.end.Write(l.now(), piece[:min(len(piece), l.roomLocked())])
-		l.stats.sent += uint64(n)
+		l.stats.Sent += uint64(n)
 		l.mu.Unlock()
 		sent += n
-		l.flush()
+		l.Flush()
 	}
 	return sent, nil
 }
 
-// control sends c after what was sent before it.
-func (l *link) control(c session.Control) error {
+// Control sends c after what was sent before it.
+func (l *Link) Control(c session.Control) error {
 	l.mu.Lock()
 	for {
 		if l.closed {
 			l.mu.Unlock()
-			return errLinkClosed
+			return ErrClosed
 		}
 		ok, err := l.end.Control(c)
 		if err != nil {
@@ -253,12 +256,12 @@ func (l *link) control(c session.Control) error {
 		l.changed.Wait()
 	}
 	l.mu.Unlock()
-	l.flush()
+	l.Flush()
 	return nil
 }
 
 // delivered is the outlet's report; an urgent one is acknowledged at once.
-func (l *link) delivered(n int, urgent bool) {
+func (l *Link) delivered(n int, urgent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -274,8 +277,8 @@ func (l *link) delivered(n int, urgent bool) {
 	l.setTimer()
 }
 
-// flush writes what is due. It blocks while the stream takes nothing.
-func (l *link) flush() {
+// Flush writes what is due. It blocks while the stream takes nothing.
+func (l *Link) Flush() {
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
 	for {
@@ -299,7 +302,7 @@ func (l *link) flush() {
 }
 
 // kickLocked flushes on another goroutine. mu is held.
-func (l *link) kickLocked() {
+func (l *Link) kickLocked() {
 	if l.kicked || l.closed {
 		return
 	}
@@ -308,14 +311,14 @@ func (l *link) kickLocked() {
 		l.mu.Lock()
 		l.kicked = false
 		l.mu.Unlock()
-		l.flush()
+		l.Flush()
 	})
 }
 
 // setTimer makes tick run when the End next wants to be asked. A later time
 // than before leaves the timer alone: it fires once too early rather than
 // being set with each frame. mu is held.
-func (l *link) setTimer() {
+func (l *Link) setTimer() {
 	if l.conn == nil || l.closed {
 		return
 	}
@@ -336,7 +339,7 @@ func (l *link) setTimer() {
 }
 
 // tick runs on the timer's own goroutine.
-func (l *link) tick() {
+func (l *Link) tick() {
 	l.mu.Lock()
 	l.wake = 0
 	if l.closed || l.conn == nil {

@@ -1,4 +1,4 @@
-package bridge
+package link
 
 import (
 	"context"
@@ -9,12 +9,12 @@ import (
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
-// close ends the session: the local side gets nothing more once it returns.
+// Close ends the session: the local side gets nothing more once it returns.
 // The peer is told why, if there is a stream, in the background for as long
-// as closeTimeout; wait joins that. It returns how many bytes (and controls)
+// as closeTimeout; Wait joins that. It returns how many bytes (and controls)
 // the peer has not confirmed: up to that many are lost. Only the first call
 // counts, a second returns 0.
-func (l *link) close(why session.CloseError) (lost int) {
+func (l *Link) Close(why session.CloseError) (lost int) {
 	l.mu.Lock()
 	if l.closed {
 		l.mu.Unlock()
@@ -35,20 +35,20 @@ func (l *link) close(why session.CloseError) (lost int) {
 	return lost
 }
 
-func (l *link) farewell(conn net.Conn, why session.CloseError) {
+func (l *Link) farewell(conn net.Conn, why session.CloseError) {
 	_ = conn.SetWriteDeadline(time.Now().Add(closeTimeout)) // also frees a writer that holds turn
 	l.turn <- struct{}{}
 	_, err := conn.Write(session.AppendClose(nil, why))
 	<-l.turn
 	if err != nil {
-		l.log.Debug("peer not told of the session's end", "session", l.id, "err", err)
+		l.log.Debug("peer not told of the session's end", "session", l.ID, "err", err)
 	}
 	_ = conn.Close()
 }
 
 // protest tells the peer, if err is its fault, that nothing more of it will
 // be read. It returns err.
-func (l *link) protest(conn net.Conn, err error) error {
+func (l *Link) protest(conn net.Conn, err error) error {
 	if !errors.Is(err, session.ErrProtocol) {
 		return err
 	}
@@ -59,8 +59,8 @@ func (l *link) protest(conn net.Conn, err error) error {
 	return err
 }
 
-// wait joins what close started, if the session is closed.
-func (l *link) wait() {
+// Wait joins what Close started, if the session is closed.
+func (l *Link) Wait() {
 	l.mu.Lock()
 	closed := l.closed
 	l.mu.Unlock()
@@ -69,9 +69,9 @@ func (l *link) wait() {
 	}
 }
 
-// settled blocks until the peer has confirmed everything (true), or the
+// Settled blocks until the peer has confirmed everything (true), or the
 // session was closed or given up (false). Nothing may be sent meanwhile.
-func (l *link) settled() bool {
+func (l *Link) Settled() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for !l.closed && l.end.Unacknowledged() > 0 && !l.givenUp {
@@ -80,27 +80,27 @@ func (l *link) settled() bool {
 	return l.end.Unacknowledged() == 0 && !l.closed
 }
 
-// giveUp makes settled return.
-func (l *link) giveUp() {
+// GiveUp makes Settled return.
+func (l *Link) GiveUp() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.givenUp = true
 	l.changed.Broadcast()
 }
 
-// view returns the counters and whether there is a stream.
-func (l *link) view() (stats linkStats, connected bool) {
+// View returns the counters and whether there is a stream.
+func (l *Link) View() (stats Stats, connected bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	stats = l.stats
-	stats.trip = l.end.RoundTrip()
+	stats.Trip = l.end.RoundTrip()
 	return stats, l.conn != nil
 }
 
-// next is the offset of the byte that this side expects, for OPEN and ACCEPT.
+// Next is the offset of the byte that this side expects, for OPEN and ACCEPT.
 // The present stream carries nothing more: what still came on it would make
 // the answer wrong.
-func (l *link) next() uint64 {
+func (l *Link) Next() uint64 {
 	l.mu.Lock()
 	old, next := l.conn, l.end.Next()
 	if l.conn = nil; old != nil {
@@ -113,18 +113,18 @@ func (l *link) next() uint64 {
 	return next
 }
 
-// setMaxStale sets the age beyond which bytes are not sent at a resume; 0: any
+// SetMaxStale sets the age beyond which bytes are not sent at a resume; 0: any
 // age.
-func (l *link) setMaxStale(age time.Duration) {
+func (l *Link) SetMaxStale(age time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.end.SetMaxStale(age)
 }
 
-// drained blocks until the peer has confirmed all that was sent before the
-// call: delivered to the driver, the PTY, the client. errLinkClosed: the
+// Drained blocks until the peer has confirmed all that was sent before the
+// call: delivered to the driver, the PTY, the client. ErrClosed: the
 // session ended before; ctx ends the wait.
-func (l *link) drained(ctx context.Context) error {
+func (l *Link) Drained(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -138,7 +138,7 @@ func (l *link) drained(ctx context.Context) error {
 		case l.end.Acknowledged() >= until:
 			return nil
 		case l.closed:
-			return errLinkClosed
+			return ErrClosed
 		case ctx.Err() != nil:
 			return ctx.Err()
 		}
@@ -146,24 +146,31 @@ func (l *link) drained(ctx context.Context) error {
 	}
 }
 
-// drop drops what waits here as bits say, and tells the peer to.
-func (l *link) drop(bits uint64) error {
+// Drop drops what waits here as bits say, and tells the peer to.
+func (l *Link) Drop(bits uint64) error {
 	if bits&session.PurgeReceive != 0 {
-		l.out.discard()
+		l.Discard()
 	}
 	if bits&session.PurgeTransmit != 0 {
 		l.mu.Lock()
-		l.purges++ // what waits in send
+		l.purges++ // what waits in Send
 		l.changed.Broadcast()
 		l.mu.Unlock()
 	}
-	return l.control(session.Control{Kind: session.KindPurge, Bits: bits})
+	return l.Control(session.Control{Kind: session.KindPurge, Bits: bits})
 }
 
-// resumes counts a resume and returns how many there were.
-func (l *link) resumes() int {
+// Resumes counts a resume and returns how many there were.
+func (l *Link) Resumes() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stats.resumed++
-	return l.stats.resumed
+	l.stats.Resumed++
+	return l.stats.Resumed
+}
+
+// Refuse tells the peer why and returns err.
+func Refuse(conn net.Conn, why session.CloseError, err error) error {
+	_ = conn.SetWriteDeadline(time.Now().Add(closeTimeout))
+	_, _ = conn.Write(session.AppendClose(nil, why))
+	return err
 }

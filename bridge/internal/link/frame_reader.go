@@ -1,4 +1,4 @@
-package bridge
+package link
 
 import (
 	"fmt"
@@ -7,8 +7,8 @@ import (
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
-// frameReader cuts a stream into frames. It is not safe for concurrent use.
-type frameReader struct {
+// FrameReader cuts a stream into frames. It is not safe for concurrent use.
+type FrameReader struct {
 	from       io.Reader
 	buf        []byte
 	start, end int // of what was read and not yet returned
@@ -18,13 +18,14 @@ type frameReader struct {
 // Read for several frames.
 const readAhead = 4096
 
-func newFrameReader(from io.Reader) *frameReader {
-	return &frameReader{from: from, buf: make([]byte, session.MaxFrame+readAhead)}
+// NewFrameReader returns one that has read nothing yet.
+func NewFrameReader(from io.Reader) *FrameReader {
+	return &FrameReader{from: from, buf: make([]byte, session.MaxFrame+readAhead)}
 }
 
-// next returns the next frame; its payload is valid until the next call. It
+// Next returns the next frame; its payload is valid until the next call. It
 // blocks as the stream's Read does.
-func (r *frameReader) next() (session.Frame, error) {
+func (r *FrameReader) Next() (session.Frame, error) {
 	for {
 		f, size, err := session.Decode(r.buf[r.start:r.end])
 		if err != nil {
