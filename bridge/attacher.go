@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -67,7 +68,7 @@ func (c AttacherConfig) withDefaults() AttacherConfig {
 		}
 	}
 	if c.Hold <= 0 {
-		c.Hold = DefaultHold
+		c.Hold = session.DefaultHold
 	}
 	if c.Window <= 0 {
 		c.Window = session.DefaultWindow
@@ -207,7 +208,7 @@ func (a *Attacher) Run(ctx context.Context) error {
 	a.child = func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
 	a.workers = &workers
 	a.releaseLocked() // first: another may have the place now
-	for _, id := range sortedKeys(a.attachments) {
+	for _, id := range slices.Sorted(maps.Keys(a.attachments)) {
 		a.startLocked(a.attachments[id])
 	}
 	a.mu.Unlock()

@@ -110,7 +110,7 @@ func (c *rfcClient) start() {
 
 // grantRFC says what a port of these capabilities will do.
 func grantRFC(can []string, now, wanted rfc2217.State) rfc2217.State {
-	if !slices.Contains(can, CapabilityModem) {
+	if !slices.Contains(can, session.CapabilityModem) {
 		wanted.Outputs, wanted.Break = now.Outputs, now.Break
 	}
 	return wanted
@@ -124,7 +124,7 @@ func (c *rfcClient) flush() {
 
 // read does what the client says until it is gone or the use is over.
 func (c *rfcClient) read(early []byte) {
-	buf := make([]byte, readBuffer)
+	buf := make([]byte, session.MaxData)
 	n := copy(buf, early)
 	for {
 		for p := buf[:n]; len(p) > 0; {

@@ -59,7 +59,7 @@ func (t *attachment) listen(ctx context.Context) error {
 // serveTCP carries one client, as the reader of its connection.
 func (t *attachment) serveTCP(ctx context.Context, conn net.Conn, workers *sync.WaitGroup) {
 	u := t.begin(ctx, newTCPSink(conn), t.spec.Line.String(), workers, func(error) { _ = conn.Close() })
-	buf := make([]byte, readBuffer)
+	buf := make([]byte, session.MaxData)
 	for {
 		n, err := conn.Read(buf)
 		if n > 0 && u.send(buf[:n]) != nil {

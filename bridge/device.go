@@ -18,10 +18,6 @@ import (
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
-// readBuffer is how much one Read of a local side takes at most: what one
-// DATA frame carries.
-const readBuffer = session.MaxData
-
 // Pauses before a port is opened again; a change of the hardware ends one.
 const (
 	reopenFirst = 100 * time.Millisecond // udev may still be setting modes
@@ -280,7 +276,7 @@ func (d *device) pump(ctx context.Context, port Port) error {
 	if r, ok := port.(takingReader); ok {
 		read = func(p []byte) (int, error) { return r.ReadTaking(p, taking) }
 	}
-	buf := make([]byte, readBuffer)
+	buf := make([]byte, session.MaxData) // what one DATA frame carries
 	for {
 		n, err := read(buf)
 		if n > 0 {

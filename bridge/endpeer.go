@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/serialspan/serialspan/bridge/session"
@@ -13,7 +15,7 @@ import (
 func (p *Publisher) EndPeer(peer identity.NodeID, why session.CloseError) {
 	p.mu.Lock()
 	devices := make([]*device, 0, len(p.devices))
-	for _, name := range sortedKeys(p.devices) {
+	for _, name := range slices.Sorted(maps.Keys(p.devices)) {
 		devices = append(devices, p.devices[name])
 	}
 	p.mu.Unlock()

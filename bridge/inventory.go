@@ -2,6 +2,7 @@ package bridge
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -66,7 +67,7 @@ func (v *inventory) wanted(config *PublisherConfig, policy Policy, candidates []
 	}
 	present := v.note(config, candidates)
 	wanted := map[string]want{}
-	for _, k := range sortedKeys(v.seen) {
+	for _, k := range slices.Sorted(maps.Keys(v.seen)) {
 		c := v.seen[k]
 		w, ok := choose(config, policy, c)
 		if !ok {

@@ -25,7 +25,7 @@ type Monitor struct {
 // OpenMonitor opens a device to read along; see OpenRaw for how long that
 // takes, what ends it and its errors. It needs the right to read.
 func (a *Attacher) OpenMonitor(ctx context.Context, device string) (*Monitor, error) {
-	r, err := a.openStream(ctx, stream{device: device, kind: monitorKind, take: session.TakePolite, readOnly: true}, func(r *raw) link.Sink { return &monitorSink{raw: r} })
+	r, err := a.openStream(ctx, stream{device: device, kind: capture.SessionKind, take: session.TakePolite, readOnly: true}, func(r *raw) link.Sink { return &monitorSink{raw: r} })
 	if err != nil {
 		return nil, fmt.Errorf("monitor %q: %w", device, err)
 	}

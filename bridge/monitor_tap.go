@@ -6,11 +6,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/capture"
 )
 
-// monitorKind is the kind of a session that monitors: it is read-only, and its
-// data are records of package capture.
-const monitorKind = "monitor"
-
-func (l *lease) isMonitor() bool { return l.readOnly && l.kind == monitorKind }
+func (l *lease) isMonitor() bool { return l.readOnly && l.kind == capture.SessionKind }
 
 // tap tells all who monitor the device of an event. It never blocks.
 func (d *device) tap(e capture.Event) {

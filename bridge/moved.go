@@ -2,6 +2,8 @@ package bridge
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -100,7 +102,7 @@ func (p *Publisher) Ignored() []Candidate {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var all []Candidate
-	for _, k := range sortedKeys(p.found.seen) {
+	for _, k := range slices.Sorted(maps.Keys(p.found.seen)) {
 		_, away := p.found.left[k]
 		c := p.found.seen[k]
 		if _, named := choose(&p.config, p.policy, c); c.Skip != "" && !named && !away {

@@ -194,11 +194,11 @@ func (p *RemotePort) Reset(ctx context.Context, recipe string) error {
 	return p.signal(ctx, session.Control{Kind: session.KindReset, Text: recipe})
 }
 
-// signal asks for what takes modem lines; its error wraps ErrNoSignals where
+// signal asks for what takes modem lines; its error wraps line.ErrNoSignals where
 // there are none.
 func (p *RemotePort) signal(ctx context.Context, c session.Control) error {
 	if !p.readOnly && !p.State().HasModem {
-		return ErrNoSignals
+		return line.ErrNoSignals
 	}
 	return p.ask(func() error { return p.raw.use.ask(ctx, c) })
 }
@@ -238,7 +238,7 @@ func (p *RemotePort) outcome(err error) error {
 func (p *RemotePort) State() PortState {
 	inForce, can := p.raw.use.port()
 	p.mu.Lock()
-	s := PortState{Line: inForce, Known: p.known, On: p.modem, HasModem: slices.Contains(can, CapabilityModem)}
+	s := PortState{Line: inForce, Known: p.known, On: p.modem, HasModem: slices.Contains(can, session.CapabilityModem)}
 	p.mu.Unlock()
 	switch seen := p.raw.use.view(); {
 	case seen.failure != nil && seen.connected:

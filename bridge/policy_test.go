@@ -136,14 +136,14 @@ func TestHoldExpires(t *testing.T) {
 		w.set(func() { w.down = true })
 		began := time.Now()
 		w.cut()
-		time.Sleep(bridge.DefaultHold - time.Second)
+		time.Sleep(session.DefaultHold - time.Second)
 		if d := w.device("garage-zwave"); d.State != registry.StateInUse {
 			t.Errorf("released before hold: %v", d.State)
 		}
 		if _, err := r.Read(make([]byte, 1)); err == nil || errors.Is(err, io.EOF) {
 			t.Errorf("read after hold: %v", err)
 		}
-		if took := time.Since(began); took < bridge.DefaultHold || took > bridge.DefaultHold+time.Second {
+		if took := time.Since(began); took < session.DefaultHold || took > session.DefaultHold+time.Second {
 			t.Errorf("hung up after %v", took)
 		}
 		time.Sleep(time.Second)

@@ -52,22 +52,5 @@ type PortSpec struct {
 	// DTR and RTS are set once after the open; the zero value leaves them as
 	// Linux does.
 	DTR, RTS line.Drive
-	RS485    RS485
-}
-
-// RS485 makes a port drive the direction of an RS-485 line by RTS
-// (Documentation/driver-api/serial/serial-rs485.rst). The zero value is off:
-// the port is left as its driver has it.
-type RS485 struct {
-	On bool
-	// RTSOnSend and RTSAfterSend are how RTS stands while sending and
-	// otherwise; unchanged: on while sending, off otherwise.
-	RTSOnSend, RTSAfterSend line.Drive
-	// BeforeSend and AfterSend are what passes between RTS and data, whole
-	// milliseconds.
-	BeforeSend, AfterSend time.Duration
-	// ReceiveDuringSend lets the port hear what it sends.
-	ReceiveDuringSend bool
-	// Terminate switches a terminating resistor in, where the board has one.
-	Terminate bool
+	RS485    line.RS485
 }

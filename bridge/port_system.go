@@ -9,6 +9,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge/internal/port"
 	"github.com/serialspan/serialspan/bridge/internal/uevent"
+	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -63,7 +64,7 @@ func openPort(spec PortSpec, log *slog.Logger) (Port, error) {
 func sealed(err error) error {
 	switch {
 	case errors.Is(err, port.ErrNoModemLines):
-		return fmt.Errorf("%w: %w", ErrNoSignals, err)
+		return fmt.Errorf("%w: %w", line.ErrNoSignals, err)
 	case errors.Is(err, port.ErrGone), errors.Is(err, port.ErrClosed):
 		return fmt.Errorf("%w: %w", session.CodeGone, err)
 	}

@@ -94,7 +94,7 @@ func (c PublisherConfig) withDefaults() PublisherConfig {
 		c.NameOf = identity.NodeID.Short
 	}
 	if c.Hold <= 0 {
-		c.Hold = DefaultHold
+		c.Hold = session.DefaultHold
 	}
 	if c.Window <= 0 {
 		c.Window = session.DefaultWindow
@@ -264,7 +264,7 @@ func (p *Publisher) view() []registry.Device {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	devices := make([]registry.Device, 0, len(p.devices))
-	for _, name := range sortedKeys(p.devices) {
+	for _, name := range slices.Sorted(maps.Keys(p.devices)) {
 		devices = append(devices, p.devices[name].view())
 	}
 	return devices
@@ -275,7 +275,7 @@ func (p *Publisher) Sessions() []SessionStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var all []SessionStatus
-	for _, name := range sortedKeys(p.devices) {
+	for _, name := range slices.Sorted(maps.Keys(p.devices)) {
 		all = append(all, p.devices[name].sessions()...)
 	}
 	return all
@@ -285,15 +285,6 @@ func (p *Publisher) device(name string) *device {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.devices[name]
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // signal wakes the one who waits for ch, once.

@@ -248,9 +248,9 @@ func TestRuleCheck(t *testing.T) {
 		{"name that does not parse", bridge.Rule{Match: path, Name: "{{.Node"}, false},
 		{"name of unknown fields", bridge.Rule{Match: path, Name: "{{.Serial}}"}, false},
 		{"line settings", bridge.Rule{Match: path, Line: line.Settings{Baud: 9600, DataBits: 7, Parity: line.ParityEven}}, true},
-		{"RS-485 delay", bridge.Rule{Match: path, RS485: bridge.RS485{On: true, BeforeSend: time.Millisecond}}, true},
-		{"RS-485 delay too long", bridge.Rule{Match: path, RS485: bridge.RS485{On: true, AfterSend: time.Second}}, false},
-		{"RS-485 delay too fine", bridge.Rule{Match: path, RS485: bridge.RS485{On: true, AfterSend: time.Microsecond}}, false},
+		{"RS-485 delay", bridge.Rule{Match: path, RS485: line.RS485{On: true, BeforeSend: time.Millisecond}}, true},
+		{"RS-485 delay too long", bridge.Rule{Match: path, RS485: line.RS485{On: true, AfterSend: time.Second}}, false},
+		{"RS-485 delay too fine", bridge.Rule{Match: path, RS485: line.RS485{On: true, AfterSend: time.Microsecond}}, false},
 		{"half line settings", bridge.Rule{Match: path, Line: line.Settings{Baud: 9600}}, false},
 	}
 	for _, test := range tests {

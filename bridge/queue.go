@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
@@ -16,7 +17,7 @@ const (
 	waitPatience = 3 * time.Second
 	// ticketLife is how long who was told so keeps its place: a round of
 	// waiting and the longest pause of a consumer's between attempts.
-	ticketLife = waitPatience + 2*redialMost
+	ticketLife = waitPatience + 2*link.RedialMost
 )
 
 // ticket is a place in the queue for a device.

@@ -8,14 +8,11 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 	"github.com/serialspan/serialspan/registry/naming"
 )
-
-// DefaultHold is how long both ends keep a session without a stream: longer
-// than a switch of paths or a restarting router, shorter than a person waits.
-const DefaultHold = 15 * time.Second
 
 // Busy says what happens to an open of a device that is in use.
 type Busy uint8
@@ -69,7 +66,7 @@ type Rule struct {
 	Profile  string
 	Line     line.Settings // zero: as the profile says, else 115200n81
 	DTR, RTS line.Drive    // unchanged: as the profile says
-	RS485    RS485         // zero: off
+	RS485    line.RS485    // zero: off
 	Busy     Busy
 	Hold     time.Duration // 0: as the profile says, else 15 s
 	// MaxStale is how old bytes may be that are replayed after a break; 0: as
@@ -108,7 +105,7 @@ func (r Rule) Check() error {
 
 func (r Rule) hold() time.Duration {
 	if r.Hold <= 0 {
-		return DefaultHold
+		return session.DefaultHold
 	}
 	return r.Hold
 }

@@ -9,14 +9,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/profile"
 	"github.com/serialspan/serialspan/bridge/session"
-)
-
-var (
-	// ErrNoSignals is wrapped when a port has no modem lines or break: a PTY.
-	ErrNoSignals = errors.New("the port has no DTR, RTS and break")
-	// ErrNoRecipe is wrapped when a device's profile has no reset recipe of
-	// that name.
-	ErrNoRecipe = errors.New("its profile has no such reset recipe")
+	"github.com/serialspan/serialspan/mesh/identity"
 )
 
 // signaller is a Port with outputs that are no data. Port of this machine's
@@ -28,13 +21,6 @@ type signaller interface {
 	// SetBreak begins (on) or ends (off) a break.
 	SetBreak(to line.Drive) error
 }
-
-// Capabilities of a device, as its registry entry and ACCEPT have them. Those
-// that begin with CapabilityReset go on with the name of a reset recipe.
-const (
-	CapabilityModem = "modem" // DTR, RTS and break can be set, and CTS, DSR, DCD and RI are told
-	CapabilityReset = "reset:"
-)
 
 // Limits of the registry and of ACCEPT.
 const (
@@ -62,9 +48,9 @@ func capabilities(drives bool, known profile.Profile) []string {
 	if !drives {
 		return nil
 	}
-	can := []string{CapabilityModem}
+	can := []string{session.CapabilityModem}
 	for _, r := range known.Recipes {
-		if word := CapabilityReset + r.Name; len(can) < maxCapabilities && len(word) <= maxCapability {
+		if word := session.CapabilityReset + r.Name; len(can) < maxCapabilities && len(word) <= maxCapability {
 			can = append(can, word)
 		}
 	}
@@ -77,7 +63,7 @@ func capabilities(drives bool, known profile.Profile) []string {
 // at the begin of later sessions.
 // It blocks for the sum of the waits; ctx ends it early, and then a break ends
 // too. It does not check who asks. Errors wrap session.CodeNotFound,
-// session.CodeGone, ErrNoSignals or profile.ErrProfile.
+// session.CodeGone, line.ErrNoSignals or profile.ErrProfile.
 func (p *Publisher) Signal(ctx context.Context, device string, steps []profile.Step) error {
 	d := p.device(device)
 	if d == nil {
@@ -94,7 +80,7 @@ func (p *Publisher) Signal(ctx context.Context, device string, steps []profile.S
 }
 
 // Reset runs a recipe of the device's profile, as Signal does. Its error may
-// also wrap ErrNoRecipe.
+// also wrap profile.ErrNoRecipe.
 func (p *Publisher) Reset(ctx context.Context, device, recipe string) error {
 	d := p.device(device)
 	if d == nil {
@@ -117,13 +103,13 @@ func (d *device) recipe(name string) ([]profile.Step, error) {
 	d.mu.Unlock()
 	r, ok := known.Recipe(name)
 	if !ok {
-		return nil, fmt.Errorf("recipe %.64q: %w", name, ErrNoRecipe)
+		return nil, fmt.Errorf("recipe %.64q: %w", name, profile.ErrNoRecipe)
 	}
 	return r.Steps, nil
 }
 
 // maxBreak bounds a break that a consumer asks for.
-const maxBreak = 10 * time.Second
+const maxBreak = profile.MaxRun
 
 // stepsOf returns what a control asks for.
 func (d *device) stepsOf(c session.Control) ([]profile.Step, error) {
@@ -175,7 +161,7 @@ func (d *device) signal(ctx context.Context, steps []profile.Step, by *lease) er
 		d.remember(steps, by)
 		return session.CodeGone
 	case !ok:
-		return ErrNoSignals
+		return line.ErrNoSignals
 	}
 	before := open.Line()
 	breaking, rated := false, false
@@ -247,4 +233,16 @@ func outputs(s profile.Step) (mask, on line.ModemLines) {
 		}
 	}
 	return mask, on
+}
+
+// Allows reports whether the rule of one of this node's devices lets a member
+// open it, and so signal it. False if there is no such device.
+func (p *Publisher) Allows(device string, peer identity.NodeID) bool {
+	d := p.device(device)
+	if d == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.want.rule.allows(peer)
 }

@@ -39,7 +39,7 @@ func TestSignal(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{Profiles: boards}, pinned, zwave)
 		defer w.close()
 		d := w.device("garage-board")
-		if want := []string{bridge.CapabilityModem, bridge.CapabilityReset + "bootloader"}; !reflect.DeepEqual(d.Capabilities, want) {
+		if want := []string{session.CapabilityModem, session.CapabilityReset + "bootloader"}; !reflect.DeepEqual(d.Capabilities, want) {
 			t.Errorf("capabilities %q, want %q", d.Capabilities, want)
 		}
 		port := w.port(pinned.Path)
@@ -71,7 +71,7 @@ func TestSignal(t *testing.T) {
 			want error
 		}{
 			{"no device", w.publisher.Signal(w.ctx, "nothing", steps), session.CodeNotFound},
-			{"no recipe", w.publisher.Reset(w.ctx, "garage-board", "nothing"), bridge.ErrNoRecipe},
+			{"no recipe", w.publisher.Reset(w.ctx, "garage-board", "nothing"), profile.ErrNoRecipe},
 			{"nothing to do", w.publisher.Signal(w.ctx, "garage-board", nil), profile.ErrProfile},
 			{"a break without an end", w.publisher.Signal(w.ctx, "garage-board", steps[1:2]), profile.ErrProfile},
 			{"no pins", w.publisher.Signal(w.ctx, "garage-zwave", steps), errNoPins},
@@ -211,8 +211,8 @@ func TestProfiles(t *testing.T) {
 		{"turned off", []bridge.Rule{{Match: board, Profile: bridge.ProfileNone}}, bridge.PortSpec{}, "serial", ""},
 		{"another", []bridge.Rule{{Match: board, Profile: "any"}}, bridge.PortSpec{Line: line.Settings{Baud: 9600, DataBits: 8}}, "serial", "any"},
 		{"one that is not known", []bridge.Rule{{Match: board, Profile: "nothing"}}, bridge.PortSpec{}, "serial", ""},
-		{"RS-485", []bridge.Rule{{Match: board, Profile: bridge.ProfileNone, RS485: bridge.RS485{On: true}}},
-			bridge.PortSpec{RS485: bridge.RS485{On: true}}, "serial", ""},
+		{"RS-485", []bridge.Rule{{Match: board, Profile: bridge.ProfileNone, RS485: line.RS485{On: true}}},
+			bridge.PortSpec{RS485: line.RS485{On: true}}, "serial", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

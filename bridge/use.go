@@ -14,11 +14,10 @@ import (
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
-// Pauses before a lost connection is made again; a change of the registry or
-// of the members ends a pause.
 const (
+	// redialFirst is the first pause before a lost connection is made again, up
+	// to link.RedialMost; a change of the registry or of the members ends one.
 	redialFirst = 50 * time.Millisecond
-	redialMost  = 2 * time.Second
 	// dialTimeout bounds one attempt: resolve, dial, OPEN, ACCEPT.
 	dialTimeout = 5 * time.Second
 )
@@ -107,7 +106,7 @@ func (u *use) run(ctx context.Context) error {
 	defer unwatch()
 	defer u.farewells.Wait()
 	defer u.finished()
-	pause := backoff.Backoff{First: redialFirst, Most: redialMost}
+	pause := backoff.Backoff{First: redialFirst, Most: link.RedialMost}
 	since := time.Now() // without a stream
 	for {
 		left := u.holdTime() - time.Since(since)
@@ -120,7 +119,7 @@ func (u *use) run(ctx context.Context) error {
 		if lasted > 0 {
 			since = time.Now()
 		}
-		if lasted > redialMost {
+		if lasted > link.RedialMost {
 			pause.Reset()
 		}
 		if ctx.Err() != nil {
@@ -129,7 +128,7 @@ func (u *use) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		fatal := u.judge(err)
-		if fatal == nil && (lasted <= redialMost || isClose(err)) {
+		if fatal == nil && (lasted <= link.RedialMost || isClose(err)) {
 			pause.Wait(holdCtx, changes, nil) // a stream that broke is made again at once
 		}
 		cancel()

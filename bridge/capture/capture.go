@@ -34,6 +34,10 @@ import (
 	"github.com/serialspan/serialspan/bridge/line"
 )
 
+// SessionKind is the kind, in its OPEN, of a session that monitors: it is
+// read-only, and its data are records of this package.
+const SessionKind = "monitor"
+
 // Kind tells events apart. Numbers are append-only.
 type Kind uint8
 

@@ -23,6 +23,9 @@ const (
 // ModemOutputs are the lines that a host drives.
 const ModemOutputs = DTR | RTS
 
+// ErrNoSignals is wrapped when a port has no modem lines or break: a PTY.
+var ErrNoSignals = errors.New("the port has no DTR, RTS and break")
+
 var modemNames = [...]string{"dtr", "rts", "cts", "dsr", "dcd", "ri"}
 
 // Has tells whether all the given lines are in the set.

@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,6 +17,10 @@ const (
 	// minWait: a timer of an edge node keeps no less.
 	minWait = time.Millisecond
 )
+
+// ErrNoRecipe is wrapped when a device's profile has no reset recipe of that
+// name.
+var ErrNoRecipe = errors.New("its profile has no such reset recipe")
 
 // Step sets outputs of the port and then waits. DTR and RTS that are given
 // together change at the same moment (one TIOCMSET): what is wired to both

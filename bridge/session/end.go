@@ -8,6 +8,10 @@ import (
 	"time"
 )
 
+// DefaultHold is how long both ends keep a session without a stream: longer
+// than a switch of paths or a restarting router, shorter than a person waits.
+const DefaultHold = 15 * time.Second
+
 // When a stream is given up. A serial session may be silent for hours; a
 // broken path must not look like one.
 const (

@@ -18,6 +18,10 @@ var (
 	ErrReplaced = errors.New("a newer stream resumes the session")
 )
 
+// RedialMost is the longest pause of a consumer between attempts to make a
+// stream again: an owner that keeps a place for it waits longer.
+const RedialMost = 2 * time.Second
+
 // closeTimeout bounds the write of the last frame: a peer that takes nothing
 // will find out by the stream's end.
 const closeTimeout = time.Second

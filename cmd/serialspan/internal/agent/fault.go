@@ -5,6 +5,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/profile"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/registry"
@@ -30,8 +31,8 @@ func controlError(err error) error {
 		{bridge.ErrNoAttachment, client.NotFound, "see `serialspan attachments`"},
 		{bridge.ErrPlaceTaken, client.Exists, "see `serialspan attachments`"},
 		{bridge.ErrNotRunning, client.Stopping, ""},
-		{bridge.ErrNoRecipe, client.NotFound, "\"serialspan resolve NAME\" lists those that it has"},
-		{bridge.ErrNoSignals, client.Unsupported, ""},
+		{profile.ErrNoRecipe, client.NotFound, "\"serialspan resolve NAME\" lists those that it has"},
+		{line.ErrNoSignals, client.Unsupported, ""},
 		{bridge.ErrReadOnly, client.Refused, "open it without reading along only"},
 		{profile.ErrProfile, client.Invalid, ""},
 		{session.CodeNotFound, client.NotFound, ""},

@@ -63,7 +63,7 @@ func bridgeRule(config configs.Config, r configs.Rule, known []profile.Profile) 
 			"kick": bridge.BusyKick, "refuse": bridge.BusyRefuse, "wait": bridge.BusyWait, "share": bridge.BusyShare,
 		}[r.Busy],
 		Hold: r.Hold, MaxStale: time.Duration(r.MaxStale),
-		RS485: bridge.RS485{
+		RS485: line.RS485{
 			On: r.RS485.On, RTSOnSend: levels[r.RS485.RTSOnSend], RTSAfterSend: levels[r.RS485.RTSAfterSend],
 			BeforeSend: r.RS485.BeforeSend, AfterSend: r.RS485.AfterSend,
 			ReceiveDuringSend: r.RS485.ReceiveDuringSend, Terminate: r.RS485.Terminate,

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/profile"
 	"github.com/serialspan/serialspan/mesh"
@@ -40,7 +39,7 @@ const (
 
 // Signal implements control.Agent.
 func (a *Agent) Signal(ctx context.Context, device string, words []string) error {
-	if _, _, err := bridge.ParseSignal(words); err != nil {
+	if _, _, err := profile.ParseSignal(words); err != nil {
 		return controlError(err)
 	}
 	target, err := a.target(device)
@@ -131,7 +130,7 @@ func (a *Agent) serveSignal(ctx context.Context, conn net.Conn, from identity.No
 
 // signalHere runs a request of a member on a device of this node.
 func (a *Agent) signalHere(ctx context.Context, request signalRequest, from identity.NodeID) error {
-	steps, recipe, err := bridge.ParseSignal(request.Words)
+	steps, recipe, err := profile.ParseSignal(request.Words)
 	if err != nil {
 		return err
 	}

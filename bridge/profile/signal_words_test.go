@@ -1,4 +1,4 @@
-package bridge_test
+package profile_test
 
 import (
 	"errors"
@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/profile"
 )
@@ -29,7 +28,7 @@ func TestParseSignal(t *testing.T) {
 		{words: "dtr=high"}, {words: "break=0s"}, {words: "break=11s"}, {words: "break=on"}, {words: "cts=on"},
 		{words: "break=9s break=9s"}, {words: strings.Repeat("dtr=on ", 40)},
 	} {
-		have, recipe, err := bridge.ParseSignal(strings.Fields(test.words))
+		have, recipe, err := profile.ParseSignal(strings.Fields(test.words))
 		refused := test.steps == nil && test.recipe == ""
 		if !reflect.DeepEqual(have, test.steps) || recipe != test.recipe || refused != errors.Is(err, profile.ErrProfile) || !refused && err != nil {
 			t.Errorf("%q: %+v, %q, %v", test.words, have, recipe, err)
@@ -41,7 +40,7 @@ func FuzzParseSignal(f *testing.F) {
 	f.Add("dtr=off rts=on break=250ms")
 	f.Add("reset=run")
 	f.Fuzz(func(t *testing.T, text string) {
-		steps, recipe, err := bridge.ParseSignal(strings.Fields(text))
+		steps, recipe, err := profile.ParseSignal(strings.Fields(text))
 		switch {
 		case err != nil && !errors.Is(err, profile.ErrProfile):
 			t.Error(err)

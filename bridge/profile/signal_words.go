@@ -1,4 +1,4 @@
-package bridge
+package profile
 
 import (
 	"fmt"
@@ -6,18 +6,15 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/line"
-	"github.com/serialspan/serialspan/bridge/profile"
-	"github.com/serialspan/serialspan/mesh/identity"
 )
 
 // ParseSignal reads what a person asks for: words such as "dtr=off", "rts=on"
 // and "break=250ms", in the order in which they shall happen, or one word
 // "reset=RECIPE". Outputs that stand side by side change at the same moment. It
-// returns the steps for Publisher.Signal, or the recipe for Publisher.Reset.
-// Its error wraps profile.ErrProfile.
-func ParseSignal(words []string) (steps []profile.Step, recipe string, err error) {
-	wrong := func(word, why string) ([]profile.Step, string, error) {
-		return nil, "", fmt.Errorf("parse signal %.70q: %w: %s", word, profile.ErrProfile, why)
+// returns the steps, or the name of the recipe. Its error wraps ErrProfile.
+func ParseSignal(words []string) (steps []Step, recipe string, err error) {
+	wrong := func(word, why string) ([]Step, string, error) {
+		return nil, "", fmt.Errorf("parse signal %.70q: %w: %s", word, ErrProfile, why)
 	}
 	if len(words) == 0 {
 		return wrong("", "give dtr=on|off, rts=on|off, break=TIME or reset=RECIPE")
@@ -33,10 +30,10 @@ func ParseSignal(words []string) (steps []profile.Step, recipe string, err error
 			return nil, value, nil
 		case "break":
 			length, err := time.ParseDuration(value)
-			if err != nil || length < time.Millisecond || length > maxBreak {
+			if err != nil || length < time.Millisecond || length > MaxRun {
 				return wrong(word, "want a time from 1ms to 10s, such as break=250ms")
 			}
-			steps = append(steps, profile.Step{Break: line.DriveOn, Wait: length}, profile.Step{Break: line.DriveOff})
+			steps = append(steps, Step{Break: line.DriveOn, Wait: length}, Step{Break: line.DriveOff})
 			fresh = true
 		case "dtr", "rts":
 			to, err := line.ParseDrive(value)
@@ -45,7 +42,7 @@ func ParseSignal(words []string) (steps []profile.Step, recipe string, err error
 			}
 			last := len(steps) - 1
 			if fresh || name == "dtr" && steps[last].DTR != line.DriveUnchanged || name == "rts" && steps[last].RTS != line.DriveUnchanged {
-				steps = append(steps, profile.Step{})
+				steps = append(steps, Step{})
 				last++
 			}
 			if name == "dtr" {
@@ -58,20 +55,8 @@ func ParseSignal(words []string) (steps []profile.Step, recipe string, err error
 			return wrong(word, "want dtr=on|off, rts=on|off, break=TIME or reset=RECIPE")
 		}
 	}
-	if err := (profile.Recipe{Name: "signal", Steps: steps}).Check(); err != nil {
+	if err := (Recipe{Name: "signal", Steps: steps}).Check(); err != nil {
 		return nil, "", err
 	}
 	return steps, "", nil
-}
-
-// Allows reports whether the rule of one of this node's devices lets a member
-// open it, and so signal it. False if there is no such device.
-func (p *Publisher) Allows(device string, peer identity.NodeID) bool {
-	d := p.device(device)
-	if d == nil {
-		return false
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.want.rule.allows(peer)
 }
