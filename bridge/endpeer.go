@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/serialspan/serialspan/bridge/internal/device"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
@@ -14,27 +15,14 @@ import (
 // returns when nothing of them reaches a device any more.
 func (p *Publisher) EndPeer(peer identity.NodeID, why session.CloseError) {
 	p.mu.Lock()
-	devices := make([]*device, 0, len(p.devices))
+	devices := make([]*device.Device, 0, len(p.devices))
 	for _, name := range slices.Sorted(maps.Keys(p.devices)) {
 		devices = append(devices, p.devices[name])
 	}
 	p.mu.Unlock()
 	var ending sync.WaitGroup
 	for _, d := range devices {
-		for _, l := range d.leasesOf(peer) {
-			ending.Go(func() { d.end(l, why) })
-		}
+		ending.Go(func() { d.EndPeer(peer, why) })
 	}
 	ending.Wait()
-}
-
-func (d *device) leasesOf(peer identity.NodeID) (its []*lease) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, l := range d.leases {
-		if l.peer == peer {
-			its = append(its, l)
-		}
-	}
-	return its
 }

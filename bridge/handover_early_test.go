@@ -15,6 +15,7 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/internal/handover"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/registry"
 )
 
@@ -52,13 +53,13 @@ func (p *stampedPort) all() []stamped {
 }
 
 // newRebornAt is newReborn with a device of a rule, out of reach at first.
-func newRebornAt(t *testing.T, rule bridge.Rule) (*reborn, *stampedPort) {
+func newRebornAt(t *testing.T, one rule.Rule) (*reborn, *stampedPort) {
 	r, port := newReborn(t), &stampedPort{memPort: newMemPort()}
 	r.reach(false)
-	rule.Match, rule.Name = bridge.Match{VID: pinned.Hardware.VID}, "lab"
+	one.Match, one.Name = rule.Match{VID: pinned.Hardware.VID}, "lab"
 	p := bridge.NewPublisher(bridge.PublisherConfig{
-		Rules:    []bridge.Rule{rule},
-		Discover: func() ([]bridge.Candidate, error) { return []bridge.Candidate{pinned}, nil },
+		Rules:    []rule.Rule{one},
+		Discover: func() ([]rule.Candidate, error) { return []rule.Candidate{pinned}, nil },
 		Open: func(spec bridge.PortSpec) (bridge.Port, error) {
 			port.opened(spec)
 			return port, nil
@@ -141,7 +142,7 @@ func TestRestartBeforeSession(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r, port := newRebornAt(t, bridge.Rule{Line: framed})
+			r, port := newRebornAt(t, rule.Rule{Line: framed})
 			app := r.open()
 			if err := app.SetWriteDeadline(time.Now().Add(10 * time.Second)); err != nil {
 				t.Fatal(err)
@@ -180,7 +181,7 @@ func TestRestartBeforeSession(t *testing.T) {
 
 // An application that writes single bytes leaves many pieces.
 func TestRestartBeforeSessionWithSingleBytes(t *testing.T) {
-	r, port := newRebornAt(t, bridge.Rule{})
+	r, port := newRebornAt(t, rule.Rule{})
 	app := r.open()
 	data := everyByte(4, 6000)
 	for i := range data {
@@ -201,7 +202,7 @@ func TestRestartBeforeSessionWithSingleBytes(t *testing.T) {
 // A process that ends between OPEN and ACCEPT leaves a session with the owner
 // that is not in the way of the next, also where the holder keeps the device.
 func TestRestartBetweenOpenAndAccept(t *testing.T) {
-	r, port := newRebornAt(t, bridge.Rule{Busy: bridge.BusyRefuse})
+	r, port := newRebornAt(t, rule.Rule{Busy: rule.BusyRefuse})
 	app := r.open()
 	mustWrite(t, app, []byte("early"))
 	r.mu.Lock()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
@@ -305,19 +306,19 @@ func (h *history) story() (text string) {
 }
 
 func (h *history) startOwner() {
-	rule := bridge.Rule{Match: bridge.Match{VID: "0658"}, Name: "stick"}
+	one := rule.Rule{Match: rule.Match{VID: "0658"}, Name: "stick"}
 	if h.stale {
-		rule.MaxStale = 300 * time.Millisecond
+		one.MaxStale = 300 * time.Millisecond
 	}
 	p := bridge.NewPublisher(bridge.PublisherConfig{
-		Rules: []bridge.Rule{rule}, Hold: historyHold, Window: h.window, Open: h.stick.open,
-		Discover: func() ([]bridge.Candidate, error) {
+		Rules: []rule.Rule{one}, Hold: historyHold, Window: h.window, Open: h.stick.open,
+		Discover: func() ([]rule.Candidate, error) {
 			h.stick.mu.Lock()
 			defer h.stick.mu.Unlock()
 			if h.stick.absent {
 				return nil, nil
 			}
-			return []bridge.Candidate{zwave}, nil
+			return []rule.Candidate{zwave}, nil
 		},
 		PollInterval: 400 * time.Millisecond,
 	})

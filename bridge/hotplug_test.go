@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/internal/device"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
@@ -31,10 +33,10 @@ func (w *world) unplug() {
 }
 
 // plug makes the hardware be there.
-func (w *world) plug(c ...bridge.Candidate) { w.set(func() { w.present = c }) }
+func (w *world) plug(c ...rule.Candidate) { w.set(func() { w.present = c }) }
 
 // only returns the one session there is.
-func (w *world) only() bridge.SessionStatus {
+func (w *world) only() device.SessionStatus {
 	w.t.Helper()
 	synctest.Wait()
 	all := w.publisher.Sessions()
@@ -52,7 +54,7 @@ func TestSessionOutlivesPort(t *testing.T) {
 	for _, test := range []struct {
 		name        string
 		taken, sent int // of what was written before: by the device, and by the application
-		back        bridge.Candidate
+		back        rule.Candidate
 	}{
 		{"everything had arrived", 100, 100, zwave},
 		{"some was in the driver", 60, 100, zwave},
@@ -160,7 +162,7 @@ func TestReplugWhileNobodyReads(t *testing.T) {
 // TestEverythingSetAgain: line settings of the session and outputs as last set.
 func TestEverythingSetAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rules := []bridge.Rule{{Match: bridge.Match{VID: "303a"}, Name: "lab", DTR: line.DriveOff, RTS: line.DriveOff}}
+		rules := []rule.Rule{{Match: rule.Match{VID: "303a"}, Name: "lab", DTR: line.DriveOff, RTS: line.DriveOff}}
 		w := newWorld(t, bridge.PublisherConfig{Rules: rules}, pinned)
 		defer w.close()
 		c := w.dialOwner(session.Open{Device: "lab", Take: session.TakeNormal, Line: "57600e71"})
@@ -189,7 +191,7 @@ func TestEverythingSetAgain(t *testing.T) {
 // TestHoldOfAway: a session does not wait for ever.
 func TestHoldOfAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		rules := []bridge.Rule{{Match: bridge.Match{VID: "0658"}, Hold: 4 * time.Second}}
+		rules := []rule.Rule{{Match: rule.Match{VID: "0658"}, Hold: 4 * time.Second}}
 		w := newWorld(t, bridge.PublisherConfig{Rules: rules}, zwave)
 		defer w.close()
 		c := w.dialOwner(session.Open{Device: "garage-zwave", Take: session.TakeNormal})
@@ -264,31 +266,31 @@ func TestBrokenWatch(t *testing.T) {
 
 // TestSameStick: which stick is which when there is no serial number.
 func TestSameStick(t *testing.T) {
-	stick := func(n, port string) bridge.Candidate { return usb("/dev/ttyACM"+n, "0658", "0200", "", port) }
+	stick := func(n, port string) rule.Candidate { return usb("/dev/ttyACM"+n, "0658", "0200", "", port) }
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{})
 		defer w.close()
 		for _, step := range []struct {
 			what  string
 			wait  time.Duration
-			there []bridge.Candidate
+			there []rule.Candidate
 			want  []string
 		}{
-			{"one", 0, []bridge.Candidate{stick("0", "1-1")}, []string{"garage-zwave zwave 1-1 available"}},
+			{"one", 0, []rule.Candidate{stick("0", "1-1")}, []string{"garage-zwave zwave 1-1 available"}},
 			{"unplugged", time.Hour, nil, []string{"garage-zwave zwave 1-1 away"}},
-			{"at another port", 0, []bridge.Candidate{stick("0", "1-2")}, []string{"garage-zwave zwave 1-2 available"}},
-			{"a second", 0, []bridge.Candidate{stick("0", "1-2"), stick("1", "1-3")},
+			{"at another port", 0, []rule.Candidate{stick("0", "1-2")}, []string{"garage-zwave zwave 1-2 available"}},
+			{"a second", 0, []rule.Candidate{stick("0", "1-2"), stick("1", "1-3")},
 				[]string{"garage-zwave zwave 1-2 available", "garage-zwave-2 zwave 1-3 available"}},
 			{"both unplugged", time.Second, nil, []string{"garage-zwave zwave 1-2 away", "garage-zwave-2 zwave 1-3 away"}},
-			{"and back in another order", 0, []bridge.Candidate{stick("0", "1-3"), stick("1", "1-2")},
+			{"and back in another order", 0, []rule.Candidate{stick("0", "1-3"), stick("1", "1-2")},
 				[]string{"garage-zwave zwave 1-2 available", "garage-zwave-2 zwave 1-3 available"}},
-			{"one unplugged", time.Second, []bridge.Candidate{stick("0", "1-3")},
+			{"one unplugged", time.Second, []rule.Candidate{stick("0", "1-3")},
 				[]string{"garage-zwave zwave 1-2 away", "garage-zwave-2 zwave 1-3 available"}},
-			{"and soon at another port", 0, []bridge.Candidate{stick("0", "1-3"), stick("1", "1-4")},
+			{"and soon at another port", 0, []rule.Candidate{stick("0", "1-3"), stick("1", "1-4")},
 				[]string{"garage-zwave zwave 1-4 available", "garage-zwave-2 zwave 1-3 available"}},
-			{"unplugged for long", time.Hour, []bridge.Candidate{stick("0", "1-3")},
+			{"unplugged for long", time.Hour, []rule.Candidate{stick("0", "1-3")},
 				[]string{"garage-zwave zwave 1-4 away", "garage-zwave-2 zwave 1-3 available"}},
-			{"a third, or is it", 0, []bridge.Candidate{stick("0", "1-3"), stick("1", "1-5")},
+			{"a third, or is it", 0, []rule.Candidate{stick("0", "1-3"), stick("1", "1-5")},
 				[]string{"garage-zwave zwave 1-4 away", "garage-zwave-2 zwave 1-3 available", "garage-zwave-3 zwave 1-5 available"}},
 		} {
 			w.plug(step.there...)
@@ -303,10 +305,10 @@ func TestSameStick(t *testing.T) {
 // TestLeftAlone: what must not be opened is not, and the reason is shown.
 func TestLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		console := bridge.Candidate{Path: "/dev/ttyS0", Skip: "console"}
-		empty := bridge.Candidate{Path: "/dev/ttyS1", Skip: "no hardware"}
-		rules := []bridge.Rule{{Match: bridge.Match{Path: console.Path}, Name: "con"}}
-		w := newWorld(t, bridge.PublisherConfig{Publish: bridge.PublishAll, Rules: rules}, console, empty)
+		console := rule.Candidate{Path: "/dev/ttyS0", Skip: "console"}
+		empty := rule.Candidate{Path: "/dev/ttyS1", Skip: "no hardware"}
+		rules := []rule.Rule{{Match: rule.Match{Path: console.Path}, Name: "con"}}
+		w := newWorld(t, bridge.PublisherConfig{Publish: rule.PublishAll, Rules: rules}, console, empty)
 		defer w.close()
 		d := w.device("con")
 		if d.State != registry.StateFault || d.Detail != "left alone: console" {
@@ -316,7 +318,7 @@ func TestLeftAlone(t *testing.T) {
 		if have := w.published(); len(have) != 1 || w.opens != 0 {
 			t.Errorf("published %q, %d opens", have, w.opens)
 		}
-		if have := w.publisher.Ignored(); !reflect.DeepEqual(have, []bridge.Candidate{empty}) {
+		if have := w.publisher.Ignored(); !reflect.DeepEqual(have, []rule.Candidate{empty}) {
 			t.Errorf("ignored %+v", have)
 		}
 		if _, err := w.consumer(1, 0).attacher.OpenRaw(context.Background(), "con", bridge.TakeForce); !errors.Is(err, session.CodeGone) {
@@ -329,7 +331,7 @@ func TestLeftAlone(t *testing.T) {
 func TestMoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stick := usb("/dev/ttyUSB0", "10c4", "ea60", "abc", "1-3")
-		rules := []bridge.Rule{{Match: bridge.Match{VID: "10c4"}, Name: "lab"}}
+		rules := []rule.Rule{{Match: rule.Match{VID: "10c4"}, Name: "lab"}}
 		w := newWorld(t, bridge.PublisherConfig{Rules: rules}, stick)
 		defer w.close()
 		c := w.dialOwner(session.Open{Device: "lab", Take: session.TakeNormal})

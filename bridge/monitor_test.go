@@ -13,6 +13,7 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/capture"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
@@ -154,7 +155,7 @@ func TestMonitorThatDoesNotRead(t *testing.T) {
 // TestOpenPort is what the Go library stands on.
 func TestOpenPort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, bridge.PublisherConfig{Publish: bridge.PublishAll}, pinned)
+		w := newWorld(t, bridge.PublisherConfig{Publish: rule.PublishAll}, pinned)
 		defer w.close()
 		n := w.consumer(1, 0)
 		name := w.device("garage-serial").Name

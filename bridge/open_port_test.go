@@ -9,6 +9,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
@@ -97,7 +98,7 @@ func TestPortPurgeStuck(t *testing.T) {
 // TestPortReadOnly: who reads along changes nothing, and delays nobody.
 func TestPortReadOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, bridge.PublisherConfig{Publish: bridge.PublishAll}, pinned)
+		w := newWorld(t, bridge.PublisherConfig{Publish: rule.PublishAll}, pinned)
 		defer w.close()
 		name := w.device("garage-serial").Name
 		p := w.openPort(name, bridge.PortOptions{ReadOnly: true})
@@ -131,7 +132,7 @@ func TestPortReadOnly(t *testing.T) {
 // it is back.
 func TestPortOutlivesCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, bridge.PublisherConfig{Publish: bridge.PublishAll}, pinned)
+		w := newWorld(t, bridge.PublisherConfig{Publish: rule.PublishAll}, pinned)
 		defer w.close()
 		p := w.openPort(w.device("garage-serial").Name, bridge.PortOptions{})
 		w.cut()
@@ -160,7 +161,7 @@ func TestPortOutlivesCut(t *testing.T) {
 // returns, every time.
 func TestPortFailureInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, bridge.PublisherConfig{Publish: bridge.PublishAll}, pinned)
+		w := newWorld(t, bridge.PublisherConfig{Publish: rule.PublishAll}, pinned)
 		defer w.close()
 		p := w.openPort(w.device("garage-serial").Name, bridge.PortOptions{})
 		for i := range 300 {
@@ -178,7 +179,7 @@ func TestPortFailureInTime(t *testing.T) {
 // TestPortAnsweredAtOnce: a request takes its round trip and no more.
 func TestPortAnsweredAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, bridge.PublisherConfig{Publish: bridge.PublishAll}, pinned)
+		w := newWorld(t, bridge.PublisherConfig{Publish: rule.PublishAll}, pinned)
 		defer w.close()
 		p := w.openPort(w.device("garage-serial").Name, bridge.PortOptions{})
 		began := time.Now()

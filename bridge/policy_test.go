@@ -11,14 +11,15 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
 
 func refusing() bridge.PublisherConfig {
-	return bridge.PublisherConfig{Rules: []bridge.Rule{{
-		Match: bridge.Match{VID: "0658"}, Busy: bridge.BusyRefuse,
+	return bridge.PublisherConfig{Rules: []rule.Rule{{
+		Match: rule.Match{VID: "0658"}, Busy: rule.BusyRefuse,
 	}}}
 }
 
@@ -91,7 +92,7 @@ func TestRefusals(t *testing.T) {
 		if said() != 1 {
 			t.Errorf("the owner's log says it %d times", said())
 		}
-		w.publisher.Update(bridge.Policy{Rules: []bridge.Rule{{Match: bridge.Match{VID: "0658"}, Allow: []identity.NodeID{{3}}}}})
+		w.publisher.Update(rule.Policy{Rules: []rule.Rule{{Match: rule.Match{VID: "0658"}, Allow: []identity.NodeID{{3}}}}})
 		synctest.Wait()
 		if _, err := w.tryOwner(stranger.id, session.Open{Device: "garage-zwave"}); !errors.Is(err, session.CodeRefused) || said() != 2 {
 			t.Errorf("under another rule: %v, said %d times", err, said())
@@ -160,7 +161,7 @@ func TestHoldOfRule(t *testing.T) {
 	for _, hold := range []time.Duration{3 * time.Second, 90 * time.Second} {
 		t.Run(hold.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				rules := []bridge.Rule{{Match: bridge.Match{VID: "0658"}, Hold: hold}}
+				rules := []rule.Rule{{Match: rule.Match{VID: "0658"}, Hold: hold}}
 				w := newWorld(t, bridge.PublisherConfig{Rules: rules}, zwave)
 				defer w.close()
 				r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
@@ -297,7 +298,7 @@ func TestOwnerRestart(t *testing.T) {
 // TestSlowReader: who does not read stalls itself only, and loses nothing.
 func TestSlowReader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		zigbee := bridge.Candidate{Path: "/dev/ttyACM1", Hardware: registry.Hardware{VID: "1cf1", PID: "0030", Port: "1-2"}}
+		zigbee := rule.Candidate{Path: "/dev/ttyACM1", Hardware: registry.Hardware{VID: "1cf1", PID: "0030", Port: "1-2"}}
 		w := newWorld(t, bridge.PublisherConfig{Window: 8192}, zwave, zigbee)
 		defer w.close()
 		n := w.consumer(1, 0)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -45,9 +46,9 @@ func newBench(t testing.TB, hold time.Duration) *bench {
 	}
 	b := &bench{t: t, stick: stick, path: path, states: make(chan registry.State, 1000)}
 	b.publisher = bridge.NewPublisher(bridge.PublisherConfig{
-		Rules:    []bridge.Rule{{Match: bridge.Match{Path: path}, Name: "lab"}},
+		Rules:    []rule.Rule{{Match: rule.Match{Path: path}, Name: "lab"}},
 		Hold:     hold,
-		Discover: func() ([]bridge.Candidate, error) { return nil, nil },
+		Discover: func() ([]rule.Candidate, error) { return nil, nil },
 		OnDevices: func(all []registry.Device) {
 			for _, d := range all {
 				b.states <- d.State

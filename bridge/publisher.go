@@ -10,7 +10,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/device"
+	"github.com/serialspan/serialspan/bridge/internal/inventory"
+	"github.com/serialspan/serialspan/bridge/internal/slot"
 	"github.com/serialspan/serialspan/bridge/profile"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
@@ -21,9 +25,9 @@ type PublisherConfig struct {
 	// NodeName is .Node in names. Default "node".
 	NodeName string
 	// Rules are tried in order; the first that matches counts.
-	Rules []Rule
+	Rules []rule.Rule
 	// Publish says what is published. Default PublishKnown.
-	Publish Publish
+	Publish rule.Publish
 	// Profiles are what is known about kinds of devices; see package profile.
 	Profiles []profile.Profile
 	// Labels are the node's; all its devices have them.
@@ -37,14 +41,14 @@ type PublisherConfig struct {
 	PollInterval time.Duration
 	// Discover lists the ttys of this machine without opening any. Default:
 	// what /sys shows.
-	Discover func() ([]Candidate, error)
+	Discover func() ([]rule.Candidate, error)
 	// Exists tells whether the path of a rule is a tty now. Default: it is a
 	// character device.
 	Exists func(path string) bool
 	// Open opens a port. Default: the tty at the path.
-	Open func(PortSpec) (Port, error)
+	Open func(device.PortSpec) (slot.Port, error)
 	// Known tells the kind of a device that no rule matches. Default KnownUSB.
-	Known func(Candidate) (kind string, ok bool)
+	Known func(rule.Candidate) (kind string, ok bool)
 	// OnDevices is told all devices of this node, sorted by name, at the
 	// start of Run and after each change. Calls do not overlap. Default: nobody.
 	OnDevices func([]registry.Device)
@@ -82,10 +86,10 @@ func (c PublisherConfig) withDefaults() PublisherConfig {
 	}
 	if c.Open == nil {
 		log := c.Logger
-		c.Open = func(spec PortSpec) (Port, error) { return openPort(spec, log) }
+		c.Open = func(spec device.PortSpec) (slot.Port, error) { return openPort(spec, log) }
 	}
 	if c.Known == nil {
-		c.Known = KnownUSB
+		c.Known = rule.KnownUSB
 	}
 	if c.OnDevices == nil {
 		c.OnDevices = func([]registry.Device) {}
@@ -116,46 +120,40 @@ func isCharDevice(path string) bool {
 type Publisher struct {
 	config PublisherConfig
 	log    *slog.Logger
+	each   device.Config // of its devices
 	dirty  chan struct{} // devices changed: tell OnDevices
 	rescan chan struct{} // rules or hardware changed
 
 	mu      sync.Mutex
-	policy  Policy
-	found   inventory
-	devices map[string]*device // by name
-	graves  graves
+	policy  rule.Policy
+	found   *inventory.Inventory
+	devices map[string]*device.Device // by name
 }
 
 // NewPublisher returns a Publisher that does nothing until Run.
 func NewPublisher(config PublisherConfig) *Publisher {
 	config = config.withDefaults()
-	return &Publisher{
+	p := &Publisher{
 		config: config, log: config.Logger,
-		policy: Policy{config.Rules, config.Publish, config.Profiles, config.Labels}.clone(),
+		policy: rule.Policy{Rules: config.Rules, Publish: config.Publish, Profiles: config.Profiles, Labels: config.Labels}.Clone(),
 		dirty:  make(chan struct{}, 1), rescan: make(chan struct{}, 1),
-		found: newInventory(), devices: map[string]*device{},
+		devices: map[string]*device.Device{},
+		found:   inventory.New(inventory.Config{NodeName: config.NodeName, Exists: config.Exists, Known: config.Known, Hold: config.Hold, Logger: config.Logger}),
 	}
-}
-
-// Policy is what a PublisherConfig says of which devices are published and how;
-// its fields have the same names there. It may change while devices are in use.
-type Policy struct {
-	Rules    []Rule
-	Publish  Publish
-	Profiles []profile.Profile
-	Labels   map[string]string
-}
-
-func (p Policy) clone() Policy {
-	return Policy{slices.Clone(p.Rules), p.Publish, slices.Clone(p.Profiles), maps.Clone(p.Labels)}
+	p.each = device.Config{
+		Open: config.Open, NameOf: config.NameOf, Window: config.Window, Graves: new(device.Graves), Logger: config.Logger,
+		Changed: func() { signal(p.dirty) },
+		Lost:    func() { signal(p.rescan) },
+	}
+	return p
 }
 
 // Update replaces the policy. Devices that it does not choose any more are
 // withdrawn and their sessions end. The others go on; only where the port has to
 // be opened otherwise (line settings, DTR and RTS, RS-485) that is done, and the
 // session is held meanwhile.
-func (p *Publisher) Update(policy Policy) {
-	policy = policy.clone()
+func (p *Publisher) Update(policy rule.Policy) {
+	policy = policy.Clone()
 	p.mu.Lock()
 	p.policy = policy
 	p.mu.Unlock()
@@ -236,27 +234,33 @@ func (p *Publisher) reconcile(ctx context.Context, running *sync.WaitGroup, even
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	wanted := p.found.wanted(&p.config, p.policy, candidates)
+	wanted := p.found.Wanted(p.policy, candidates)
 	for name, d := range p.devices {
 		if _, ok := wanted[name]; !ok {
 			p.log.Info("device withdrawn", "device", name)
-			d.cancel(errWithdrawn)
+			d.Withdraw()
 			delete(p.devices, name)
 			signal(p.dirty)
 		}
 	}
 	for name, w := range wanted {
 		if d, ok := p.devices[name]; ok {
-			d.update(w, eventful)
+			d.Update(w, eventful)
 			continue
 		}
-		p.log.Info("device published", "device", name, "path", w.candidate.Path)
+		p.log.Info("device published", "device", name, "path", w.Candidate.Path)
 		deviceCtx, cancel := context.WithCancelCause(ctx)
-		d := newDevice(p, w, cancel)
+		d := device.New(p.each, w, cancel)
 		p.devices[name] = d
-		running.Go(func() { d.run(deviceCtx) })
+		running.Go(func() { d.Run(deviceCtx) })
 	}
 	return ""
+}
+
+func (p *Publisher) pathsChanged() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.found.PathsChanged(p.policy.Rules)
 }
 
 // view returns all devices as the registry shall show them, sorted by name.
@@ -265,23 +269,23 @@ func (p *Publisher) view() []registry.Device {
 	defer p.mu.Unlock()
 	devices := make([]registry.Device, 0, len(p.devices))
 	for _, name := range slices.Sorted(maps.Keys(p.devices)) {
-		devices = append(devices, p.devices[name].view())
+		devices = append(devices, p.devices[name].View())
 	}
 	return devices
 }
 
 // Sessions returns the sessions on this node's devices, by device name.
-func (p *Publisher) Sessions() []SessionStatus {
+func (p *Publisher) Sessions() []device.SessionStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var all []SessionStatus
+	var all []device.SessionStatus
 	for _, name := range slices.Sorted(maps.Keys(p.devices)) {
-		all = append(all, p.devices[name].sessions()...)
+		all = append(all, p.devices[name].Sessions()...)
 	}
 	return all
 }
 
-func (p *Publisher) device(name string) *device {
+func (p *Publisher) device(name string) *device.Device {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.devices[name]

@@ -13,12 +13,13 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/profile"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/registry"
 )
 
-func usb(path, vid, pid, serial, port string) bridge.Candidate {
-	return bridge.Candidate{Path: path, Hardware: registry.Hardware{VID: vid, PID: pid, Serial: serial, Port: port}}
+func usb(path, vid, pid, serial, port string) rule.Candidate {
+	return rule.Candidate{Path: path, Hardware: registry.Hardware{VID: vid, PID: pid, Serial: serial, Port: port}}
 }
 
 // published lists what the registry was told, as "name kind path-or-port state".
@@ -37,31 +38,31 @@ func TestWhatIsPublished(t *testing.T) {
 	stick := usb("/dev/ttyACM0", "0658", "0200", "", "1-1")
 	twin := usb("/dev/ttyACM1", "0658", "0200", "", "1-2")
 	bridgeChip := usb("/dev/ttyUSB0", "10C4", "ea60", "abc", "1-3")
-	uart := bridge.Candidate{Path: "/dev/ttyS0"}
-	console := bridge.Candidate{Path: "/dev/ttyS1", Skip: "system console"}
-	all := []bridge.Candidate{stick, twin, bridgeChip, uart, console}
-	rule := func(m bridge.Match, name string) []bridge.Rule { return []bridge.Rule{{Match: m, Name: name}} }
+	uart := rule.Candidate{Path: "/dev/ttyS0"}
+	console := rule.Candidate{Path: "/dev/ttyS1", Skip: "system console"}
+	all := []rule.Candidate{stick, twin, bridgeChip, uart, console}
+	named := func(m rule.Match, name string) []rule.Rule { return []rule.Rule{{Match: m, Name: name}} }
 	tests := []struct {
 		name    string
-		publish bridge.Publish
-		rules   []bridge.Rule
-		there   []bridge.Candidate
+		publish rule.Publish
+		rules   []rule.Rule
+		there   []rule.Candidate
 		want    []string
 	}{
-		{"known", bridge.PublishKnown, nil, all, []string{
+		{"known", rule.PublishKnown, nil, all, []string{
 			"garage-zwave zwave 1-1 available", "garage-zwave-2 zwave 1-2 available"}},
-		{"listed, nothing listed", bridge.PublishListed, nil, all, nil},
-		{"all", bridge.PublishAll, nil, all, []string{
+		{"listed, nothing listed", rule.PublishListed, nil, all, nil},
+		{"all", rule.PublishAll, nil, all, []string{
 			"garage-serial serial /dev/ttyS0 available", "garage-serial-2 serial 1-3 available",
 			"garage-zwave zwave 1-1 available", "garage-zwave-2 zwave 1-2 available"}},
-		{"by IDs, in any case", bridge.PublishListed, rule(bridge.Match{VID: "10c4", PID: "EA60"}, "lab"), all, []string{
+		{"by IDs, in any case", rule.PublishListed, named(rule.Match{VID: "10c4", PID: "EA60"}, "lab"), all, []string{
 			"lab serial 1-3 available"}},
-		{"by port path", bridge.PublishListed, rule(bridge.Match{Port: "1-2"}, "{{.Node}}.{{.Kind}}"), all, []string{
+		{"by port path", rule.PublishListed, named(rule.Match{Port: "1-2"}, "{{.Node}}.{{.Kind}}"), all, []string{
 			"garage.zwave zwave 1-2 available"}},
-		{"by serial number, which differs", bridge.PublishListed, rule(bridge.Match{VID: "10c4", Serial: "abd"}, "lab"), all, nil},
-		{"by path", bridge.PublishListed, rule(bridge.Match{Path: "/dev/ttyS0"}, "generator"), all, []string{
+		{"by serial number, which differs", rule.PublishListed, named(rule.Match{VID: "10c4", Serial: "abd"}, "lab"), all, nil},
+		{"by path", rule.PublishListed, named(rule.Match{Path: "/dev/ttyS0"}, "generator"), all, []string{
 			"generator serial /dev/ttyS0 available"}},
-		{"the console is left alone", bridge.PublishListed, rule(bridge.Match{Port: "", VID: "", Interface: "", Serial: "", PID: "", Path: ""}, "x"), all, nil},
+		{"the console is left alone", rule.PublishListed, named(rule.Match{Port: "", VID: "", Interface: "", Serial: "", PID: "", Path: ""}, "x"), all, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -91,7 +92,7 @@ func TestReplug(t *testing.T) {
 		}
 		moved := zwave
 		moved.Path = "/dev/ttyACM7"
-		w.set(func() { w.present = []bridge.Candidate{moved} })
+		w.set(func() { w.present = []rule.Candidate{moved} })
 		time.Sleep(5 * time.Second)
 		if d := w.device("garage-zwave"); d.State != registry.StateInUse {
 			t.Errorf("plugged in again, yet %v", d.State)
@@ -133,27 +134,27 @@ func TestFault(t *testing.T) {
 func TestUpdate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lab := usb("/dev/ttyUSB0", "10c4", "ea60", "abc", "1-3")
-		rules := []bridge.Rule{{Match: bridge.Match{VID: "10c4"}, Name: "lab"}}
+		rules := []rule.Rule{{Match: rule.Match{VID: "10c4"}, Name: "lab"}}
 		w := newWorld(t, bridge.PublisherConfig{Rules: rules}, zwave, lab)
 		defer w.close()
 		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
-		w.publisher.Update(bridge.Policy{})
+		w.publisher.Update(rule.Policy{})
 		want := []string{"garage-zwave zwave 1-1 in-use"}
 		if have := w.published(); !reflect.DeepEqual(have, want) {
 			t.Errorf("published %q, want %q", have, want)
 		}
 		rules[0].Name = "lab-2"
-		w.publisher.Update(bridge.Policy{Rules: rules})
+		w.publisher.Update(rule.Policy{Rules: rules})
 		if have := w.published(); len(have) != 2 || have[1] != "lab-2 serial 1-3 available" {
 			t.Errorf("published %q", have)
 		}
 		rules[0].Name = "lab"
-		w.publisher.Update(bridge.Policy{Rules: rules})
+		w.publisher.Update(rule.Policy{Rules: rules})
 		if have := w.published(); len(have) != 2 || have[1] != "lab serial 1-3 available" {
 			t.Errorf("published %q", have)
 		}
 		rules[0].Name = "bench"
-		w.publisher.Update(bridge.Policy{Rules: rules})
+		w.publisher.Update(rule.Policy{Rules: rules})
 		want = []string{"bench serial 1-3 available", want[0]}
 		if have := w.published(); !reflect.DeepEqual(have, want) {
 			t.Errorf("published %q, want %q", have, want)
@@ -170,7 +171,7 @@ func TestUpdate(t *testing.T) {
 func TestUpdatePolicy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lab := usb("/dev/ttyUSB0", "10c4", "ea60", "abc", "1-3")
-		w := newWorld(t, bridge.PublisherConfig{Publish: bridge.PublishAll, Labels: map[string]string{"zone": "garage"}, Profiles: boards[:1]}, pinned, lab)
+		w := newWorld(t, bridge.PublisherConfig{Publish: rule.PublishAll, Labels: map[string]string{"zone": "garage"}, Profiles: boards[:1]}, pinned, lab)
 		defer w.close()
 		r := w.openRaw(w.consumer(1, 0), "garage-board", bridge.TakeNormal)
 		before := []string{"garage-board board 2-1 in-use", "garage-serial serial 1-3 available"}
@@ -182,7 +183,7 @@ func TestUpdatePolicy(t *testing.T) {
 		}
 		known := boards[0]
 		known.Recipes = append(slices.Clone(known.Recipes), profile.Recipe{Name: "run", Steps: []profile.Step{{DTR: line.DriveOn}}})
-		w.publisher.Update(bridge.Policy{Labels: map[string]string{"zone": "shed"}, Profiles: []profile.Profile{known}})
+		w.publisher.Update(rule.Policy{Labels: map[string]string{"zone": "shed"}, Profiles: []profile.Profile{known}})
 		if have := w.published(); !reflect.DeepEqual(have, before[:1]) {
 			t.Errorf("published %q, want %q", have, before[:1])
 		}
@@ -199,7 +200,7 @@ func TestUpdatePolicy(t *testing.T) {
 		if have, err := readExactly(readFunc(w.port(pinned.Path).toDevice.read), 2); err != nil || string(have) != "on" {
 			t.Errorf("the session: %q, %v", have, err)
 		}
-		w.publisher.Update(bridge.Policy{Publish: bridge.PublishListed})
+		w.publisher.Update(rule.Policy{Publish: rule.PublishListed})
 		synctest.Wait()
 		if s := r.(interface{ Status() bridge.Status }).Status(); !errors.Is(s.Err, session.CodeWithdrawn) {
 			t.Errorf("the consumer is told %v", s.Err)
@@ -216,16 +217,16 @@ func TestUpdatePolicy(t *testing.T) {
 func TestTwins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := usb("/dev/ttyUSB0", "10c4", "ea60", "0001", "1-1"), usb("/dev/ttyUSB1", "10c4", "ea60", "0001", "1-2")
-		rules := []bridge.Rule{{Match: bridge.Match{VID: "10c4"}, Name: "meter"}}
+		rules := []rule.Rule{{Match: rule.Match{VID: "10c4"}, Name: "meter"}}
 		w := newWorld(t, bridge.PublisherConfig{Rules: rules}, a)
 		defer w.close()
 		for _, step := range []struct {
-			there []bridge.Candidate
+			there []rule.Candidate
 			want  []string
 		}{
-			{[]bridge.Candidate{a, b}, []string{"meter serial 1-1 available", "meter-2 serial 1-2 available"}},
-			{[]bridge.Candidate{b}, []string{"meter serial 1-1 away", "meter-2 serial 1-2 available"}},
-			{[]bridge.Candidate{b, a}, []string{"meter serial 1-1 available", "meter-2 serial 1-2 available"}},
+			{[]rule.Candidate{a, b}, []string{"meter serial 1-1 available", "meter-2 serial 1-2 available"}},
+			{[]rule.Candidate{b}, []string{"meter serial 1-1 away", "meter-2 serial 1-2 available"}},
+			{[]rule.Candidate{b, a}, []string{"meter serial 1-1 available", "meter-2 serial 1-2 available"}},
 		} {
 			w.set(func() { w.present = step.there })
 			time.Sleep(2 * time.Second)
@@ -237,21 +238,21 @@ func TestTwins(t *testing.T) {
 }
 
 func TestRuleCheck(t *testing.T) {
-	path := bridge.Match{Path: "/dev/ttyS0"}
+	path := rule.Match{Path: "/dev/ttyS0"}
 	tests := []struct {
 		name string
-		rule bridge.Rule
+		rule rule.Rule
 		ok   bool
 	}{
-		{"path", bridge.Rule{Match: path}, true},
-		{"no match", bridge.Rule{Name: "x"}, false},
-		{"name that does not parse", bridge.Rule{Match: path, Name: "{{.Node"}, false},
-		{"name of unknown fields", bridge.Rule{Match: path, Name: "{{.Serial}}"}, false},
-		{"line settings", bridge.Rule{Match: path, Line: line.Settings{Baud: 9600, DataBits: 7, Parity: line.ParityEven}}, true},
-		{"RS-485 delay", bridge.Rule{Match: path, RS485: line.RS485{On: true, BeforeSend: time.Millisecond}}, true},
-		{"RS-485 delay too long", bridge.Rule{Match: path, RS485: line.RS485{On: true, AfterSend: time.Second}}, false},
-		{"RS-485 delay too fine", bridge.Rule{Match: path, RS485: line.RS485{On: true, AfterSend: time.Microsecond}}, false},
-		{"half line settings", bridge.Rule{Match: path, Line: line.Settings{Baud: 9600}}, false},
+		{"path", rule.Rule{Match: path}, true},
+		{"no match", rule.Rule{Name: "x"}, false},
+		{"name that does not parse", rule.Rule{Match: path, Name: "{{.Node"}, false},
+		{"name of unknown fields", rule.Rule{Match: path, Name: "{{.Serial}}"}, false},
+		{"line settings", rule.Rule{Match: path, Line: line.Settings{Baud: 9600, DataBits: 7, Parity: line.ParityEven}}, true},
+		{"RS-485 delay", rule.Rule{Match: path, RS485: line.RS485{On: true, BeforeSend: time.Millisecond}}, true},
+		{"RS-485 delay too long", rule.Rule{Match: path, RS485: line.RS485{On: true, AfterSend: time.Second}}, false},
+		{"RS-485 delay too fine", rule.Rule{Match: path, RS485: line.RS485{On: true, AfterSend: time.Microsecond}}, false},
+		{"half line settings", rule.Rule{Match: path, Line: line.Settings{Baud: 9600}}, false},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

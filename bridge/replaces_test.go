@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -57,7 +58,7 @@ func TestOvertakenOpen(t *testing.T) {
 		if _, err := w.tryOwner(me, session.Open{Device: "garage-zwave", ID: now, Replaces: []session.ID{old, late}}); err != nil {
 			t.Fatalf("not let in, in place of its own session: %v", err)
 		}
-		w.publisher.Update(bridge.Policy{}) // the newest wins
+		w.publisher.Update(rule.Policy{}) // the newest wins
 		synctest.Wait()
 		for _, open := range []session.Open{{ID: old, Resume: true}, {ID: old}, {ID: late}} {
 			open.Device, open.Take = "garage-zwave", session.TakeNormal
@@ -87,7 +88,7 @@ func TestOvertakenOpen(t *testing.T) {
 // the owner is out of reach finds the device free, not held by itself.
 func TestReopenedWhileAway(t *testing.T) {
 	b := newBench(t, time.Minute)
-	b.publisher.Update(bridge.Policy{Rules: []bridge.Rule{{Match: bridge.Match{Path: b.path}, Name: "lab", Busy: bridge.BusyRefuse}}})
+	b.publisher.Update(rule.Policy{Rules: []rule.Rule{{Match: rule.Match{Path: b.path}, Name: "lab", Busy: rule.BusyRefuse}}})
 	link := filepath.Join(t.TempDir(), "tty")
 	if _, err := b.attacher.Attach(bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: link}}); err != nil {
 		t.Fatal(err)

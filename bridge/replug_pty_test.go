@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
@@ -30,8 +31,8 @@ func TestReplugPTY(t *testing.T) {
 	}
 	stick := plug()
 	publisher := bridge.NewPublisher(bridge.PublisherConfig{
-		Rules:    []bridge.Rule{{Match: bridge.Match{Path: link}, Name: "lab"}},
-		Discover: func() ([]bridge.Candidate, error) { return nil, nil },
+		Rules:    []rule.Rule{{Match: rule.Match{Path: link}, Name: "lab"}},
+		Discover: func() ([]rule.Candidate, error) { return nil, nil },
 	})
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

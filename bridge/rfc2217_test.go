@@ -19,6 +19,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -30,18 +31,18 @@ type pinBench struct {
 	port *memPort
 }
 
-func newPinBench(t *testing.T, rule bridge.Rule, roundTrip time.Duration) *pinBench {
+func newPinBench(t *testing.T, one rule.Rule, roundTrip time.Duration) *pinBench {
 	b := &pinBench{bench: &bench{t: t, states: make(chan registry.State, 1000)}}
-	rule.Match, rule.Name = bridge.Match{VID: pinned.Hardware.VID}, "lab"
+	one.Match, one.Name = rule.Match{VID: pinned.Hardware.VID}, "lab"
 	b.publisher = bridge.NewPublisher(bridge.PublisherConfig{
-		Rules: []bridge.Rule{rule},
-		Discover: func() ([]bridge.Candidate, error) {
+		Rules: []rule.Rule{one},
+		Discover: func() ([]rule.Candidate, error) {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			if b.down {
 				return nil, nil
 			}
-			return []bridge.Candidate{pinned}, nil
+			return []rule.Candidate{pinned}, nil
 		},
 		Open: func(spec bridge.PortSpec) (bridge.Port, error) {
 			b.mu.Lock()
@@ -196,7 +197,7 @@ func TestRFC2217(t *testing.T) {
 		limit string
 	}{{"loopback", 0, "1.000"}, {"100 ms round trip", 100 * time.Millisecond, "1.500"}} {
 		t.Run(test.name, func(t *testing.T) {
-			b := newPinBench(t, bridge.Rule{}, test.trip)
+			b := newPinBench(t, rule.Rule{}, test.trip)
 			s, err := b.attacher.Attach(bridge.Spec{Device: "lab", RFC2217: "127.0.0.1:0"})
 			if err != nil {
 				t.Fatal(err)
@@ -257,7 +258,7 @@ func dialed(t *testing.T, address string) (conn net.Conn, first []byte, err erro
 // TestRFC2217Refuses: a device that is not known, that is away or in use
 // under refuse, looks like a port that nobody serves.
 func TestRFC2217Refuses(t *testing.T) {
-	b := newPinBench(t, bridge.Rule{Busy: bridge.BusyRefuse}, 0)
+	b := newPinBench(t, rule.Rule{Busy: rule.BusyRefuse}, 0)
 	for _, name := range []string{"lab", "nowhere"} {
 		if _, err := b.attacher.Attach(bridge.Spec{ID: name, Device: name, RFC2217: "127.0.0.1:0"}); err != nil {
 			t.Fatal(err)
@@ -294,7 +295,7 @@ func TestRFC2217Refuses(t *testing.T) {
 
 // TestPTYSignals: what a program does to its terminal beside data.
 func TestPTYSignals(t *testing.T) {
-	b := newPinBench(t, bridge.Rule{}, 0)
+	b := newPinBench(t, rule.Rule{}, 0)
 	link := filepath.Join(t.TempDir(), "tty")
 	spec := bridge.Spec{Device: "lab", PTY: &bridge.PTYSpec{Link: link}, Line: line.Settings{Baud: 9600, DataBits: 7, Parity: line.ParityEven}}
 	if _, err := b.attacher.Attach(spec); err != nil {
@@ -376,7 +377,7 @@ func TestPTYBackPressure(t *testing.T) {
 // TestRFC2217Outputs: a connect leaves DTR and RTS as they are, and a client that
 // sets one of them does not set the other.
 func TestRFC2217Outputs(t *testing.T) {
-	b := newPinBench(t, bridge.Rule{DTR: line.DriveOff, RTS: line.DriveOff}, 0)
+	b := newPinBench(t, rule.Rule{DTR: line.DriveOff, RTS: line.DriveOff}, 0)
 	s, err := b.attacher.Attach(bridge.Spec{Device: "lab", RFC2217: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)

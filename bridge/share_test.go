@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
 
-func busy(b bridge.Busy) bridge.PublisherConfig {
-	return bridge.PublisherConfig{Rules: []bridge.Rule{{Match: bridge.Match{VID: "0658"}, Busy: b}}}
+func busy(b rule.Busy) bridge.PublisherConfig {
+	return bridge.PublisherConfig{Rules: []rule.Rule{{Match: rule.Match{VID: "0658"}, Busy: b}}}
 }
 
 // as opens garage-zwave for a node.
@@ -42,7 +43,7 @@ func last(all []session.Control) string {
 // them writes at once stays together though the device is slow.
 func TestShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, busy(bridge.BusyShare), zwave)
+		w := newWorld(t, busy(rule.BusyShare), zwave)
 		defer w.close()
 		one, two := w.as(1), w.as(2)
 		short := func(n byte) string { return identity.NodeID{n}.Short() }
@@ -102,7 +103,7 @@ func TestShare(t *testing.T) {
 // stops nobody.
 func TestShareSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		config := busy(bridge.BusyShare)
+		config := busy(rule.BusyShare)
 		config.Window = 8192
 		w := newWorld(t, config, zwave)
 		defer w.close()
@@ -156,7 +157,7 @@ func TestShareFair(t *testing.T) {
 			longest          = 4510 // of the flooders' writes
 			drainedAtOnce    = 4096 // short ones in a turn
 		)
-		config := busy(bridge.BusyShare)
+		config := busy(rule.BusyShare)
 		config.Window = window
 		w := newWorld(t, config, zwave)
 		defer w.close()
@@ -242,7 +243,7 @@ func TestShareFair(t *testing.T) {
 // TestShareTurn: a purge in the middle of a write lets the others go on.
 func TestShareTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, busy(bridge.BusyShare), zwave)
+		w := newWorld(t, busy(rule.BusyShare), zwave)
 		defer w.close()
 		one, two := w.as(1), w.as(2)
 		port := w.port(zwave.Path)
@@ -280,7 +281,7 @@ func TestShareTurn(t *testing.T) {
 // TestWait: those who come later get the device in the order of coming.
 func TestWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, busy(bridge.BusyWait), zwave)
+		w := newWorld(t, busy(rule.BusyWait), zwave)
 		defer w.close()
 		holder := w.as(1)
 		type answer struct {

@@ -13,6 +13,7 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/profile"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -144,24 +145,24 @@ func TestOutputsAtBegin(t *testing.T) {
 	both := uint64(line.ModemOutputs)
 	for _, test := range []struct {
 		name string
-		rule bridge.Rule
+		rule rule.Rule
 		told []profile.Step // by a person, before
 		did  session.Control
 		want []string
 	}{
-		{"dropped, the rule says nothing", bridge.Rule{}, nil, session.Control{Mask: both}, []string{"none", "dtr+rts"}},
-		{"dropped, the rule wants one off", bridge.Rule{DTR: line.DriveOff}, nil, session.Control{Mask: both}, []string{"none", "rts"}},
-		{"dropped, the rule wants one on and one off", bridge.Rule{DTR: line.DriveOn, RTS: line.DriveOff}, nil, session.Control{Mask: both}, []string{"none", "dtr"}},
-		{"raised, the rule wants both off", bridge.Rule{DTR: line.DriveOff, RTS: line.DriveOff}, nil, session.Control{Mask: both, Bits: both}, []string{"dtr+rts", "none"}},
-		{"one dropped, the other is left alone", bridge.Rule{}, nil, session.Control{Mask: uint64(line.RTS)}, []string{"none", "rts"}},
-		{"nothing done", bridge.Rule{DTR: line.DriveOff}, nil, session.Control{}, nil},
-		{"a person set one", bridge.Rule{}, []profile.Step{{RTS: line.DriveOff}}, session.Control{Mask: both}, []string{"none", "none", "dtr"}},
-		{"a person set it, nothing done", bridge.Rule{}, []profile.Step{{RTS: line.DriveOff}}, session.Control{}, []string{"none"}},
+		{"dropped, the rule says nothing", rule.Rule{}, nil, session.Control{Mask: both}, []string{"none", "dtr+rts"}},
+		{"dropped, the rule wants one off", rule.Rule{DTR: line.DriveOff}, nil, session.Control{Mask: both}, []string{"none", "rts"}},
+		{"dropped, the rule wants one on and one off", rule.Rule{DTR: line.DriveOn, RTS: line.DriveOff}, nil, session.Control{Mask: both}, []string{"none", "dtr"}},
+		{"raised, the rule wants both off", rule.Rule{DTR: line.DriveOff, RTS: line.DriveOff}, nil, session.Control{Mask: both, Bits: both}, []string{"dtr+rts", "none"}},
+		{"one dropped, the other is left alone", rule.Rule{}, nil, session.Control{Mask: uint64(line.RTS)}, []string{"none", "rts"}},
+		{"nothing done", rule.Rule{DTR: line.DriveOff}, nil, session.Control{}, nil},
+		{"a person set one", rule.Rule{}, []profile.Step{{RTS: line.DriveOff}}, session.Control{Mask: both}, []string{"none", "none", "dtr"}},
+		{"a person set it, nothing done", rule.Rule{}, []profile.Step{{RTS: line.DriveOff}}, session.Control{}, []string{"none"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				test.rule.Match, test.rule.Name = bridge.Match{VID: "303a"}, "lab"
-				w := newWorld(t, bridge.PublisherConfig{Rules: []bridge.Rule{test.rule}}, pinned)
+				test.rule.Match, test.rule.Name = rule.Match{VID: "303a"}, "lab"
+				w := newWorld(t, bridge.PublisherConfig{Rules: []rule.Rule{test.rule}}, pinned)
 				defer w.close()
 				port := w.port(pinned.Path)
 				if test.told != nil {
@@ -195,23 +196,23 @@ func TestOutputsAtBegin(t *testing.T) {
 // TestProfiles: what a rule does not say, the profile says.
 func TestProfiles(t *testing.T) {
 	chip := usb("/dev/ttyUSB0", "10c4", "ea60", "abc", "1-3")
-	board := bridge.Match{VID: "303a"}
+	board := rule.Match{VID: "303a"}
 	for _, test := range []struct {
 		name  string
-		rules []bridge.Rule
+		rules []rule.Rule
 		want  bridge.PortSpec
 		kind  string
 		prof  string
 	}{
 		{"no rule", nil, bridge.PortSpec{Line: line.Settings{Baud: 74880, DataBits: 8}, DTR: line.DriveOff, RTS: line.DriveOff}, "board", "esp32"},
-		{"a rule without settings", []bridge.Rule{{Match: board}},
+		{"a rule without settings", []rule.Rule{{Match: board}},
 			bridge.PortSpec{Line: line.Settings{Baud: 74880, DataBits: 8}, DTR: line.DriveOff, RTS: line.DriveOff}, "board", "esp32"},
-		{"a rule overrides", []bridge.Rule{{Match: board, Kind: "lab", Line: line.Settings{Baud: 300, DataBits: 7}, RTS: line.DriveOn}},
+		{"a rule overrides", []rule.Rule{{Match: board, Kind: "lab", Line: line.Settings{Baud: 300, DataBits: 7}, RTS: line.DriveOn}},
 			bridge.PortSpec{Line: line.Settings{Baud: 300, DataBits: 7}, DTR: line.DriveOff, RTS: line.DriveOn}, "lab", "esp32"},
-		{"turned off", []bridge.Rule{{Match: board, Profile: bridge.ProfileNone}}, bridge.PortSpec{}, "serial", ""},
-		{"another", []bridge.Rule{{Match: board, Profile: "any"}}, bridge.PortSpec{Line: line.Settings{Baud: 9600, DataBits: 8}}, "serial", "any"},
-		{"one that is not known", []bridge.Rule{{Match: board, Profile: "nothing"}}, bridge.PortSpec{}, "serial", ""},
-		{"RS-485", []bridge.Rule{{Match: board, Profile: bridge.ProfileNone, RS485: line.RS485{On: true}}},
+		{"turned off", []rule.Rule{{Match: board, Profile: rule.ProfileNone}}, bridge.PortSpec{}, "serial", ""},
+		{"another", []rule.Rule{{Match: board, Profile: "any"}}, bridge.PortSpec{Line: line.Settings{Baud: 9600, DataBits: 8}}, "serial", "any"},
+		{"one that is not known", []rule.Rule{{Match: board, Profile: "nothing"}}, bridge.PortSpec{}, "serial", ""},
+		{"RS-485", []rule.Rule{{Match: board, Profile: rule.ProfileNone, RS485: line.RS485{On: true}}},
 			bridge.PortSpec{RS485: line.RS485{On: true}}, "serial", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -238,17 +239,17 @@ func TestProfiles(t *testing.T) {
 func TestProfilePolicy(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		rule bridge.Rule
+		rule rule.Rule
 		want error
 	}{
-		{"the profile refuses", bridge.Rule{}, session.CodeBusy},
-		{"the rule kicks", bridge.Rule{Busy: bridge.BusyKick}, nil},
-		{"no profile", bridge.Rule{Profile: bridge.ProfileNone, Name: "garage-board"}, nil},
+		{"the profile refuses", rule.Rule{}, session.CodeBusy},
+		{"the rule kicks", rule.Rule{Busy: rule.BusyKick}, nil},
+		{"no profile", rule.Rule{Profile: rule.ProfileNone, Name: "garage-board"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				test.rule.Match = bridge.Match{VID: "303a"}
-				w := newWorld(t, bridge.PublisherConfig{Profiles: boards, Rules: []bridge.Rule{test.rule}}, pinned)
+				test.rule.Match = rule.Match{VID: "303a"}
+				w := newWorld(t, bridge.PublisherConfig{Profiles: boards, Rules: []rule.Rule{test.rule}}, pinned)
 				defer w.close()
 				open := session.Open{Device: "garage-board", Take: session.TakeNormal}
 				first := w.dialOwner(open)

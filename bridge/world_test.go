@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -34,7 +35,7 @@ type world struct {
 
 	mu      sync.Mutex
 	ports   map[string]*memPort // by path
-	present []bridge.Candidate
+	present []rule.Candidate
 	streams []*memStream
 	down    bool // dials fail
 	fragile bool // streams break after some bytes
@@ -53,7 +54,7 @@ type node struct {
 	attacher *bridge.Attacher
 }
 
-func newWorld(t *testing.T, config bridge.PublisherConfig, candidates ...bridge.Candidate) *world {
+func newWorld(t *testing.T, config bridge.PublisherConfig, candidates ...rule.Candidate) *world {
 	w := &world{t: t, ports: map[string]*memPort{}, present: candidates, changes: make(chan struct{}, 1)}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	w.startOwner(config)
@@ -67,7 +68,7 @@ func newWorld(t *testing.T, config bridge.PublisherConfig, candidates ...bridge.
 
 func (w *world) startOwner(config bridge.PublisherConfig) {
 	config.NodeName = "garage"
-	config.Discover = func() ([]bridge.Candidate, error) {
+	config.Discover = func() ([]rule.Candidate, error) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return w.present, nil
@@ -250,7 +251,7 @@ func (w *world) openRaw(n *node, device string, take bridge.Take) io.ReadWriteCl
 	return r
 }
 
-var zwave = bridge.Candidate{Path: "/dev/ttyACM0", Hardware: registry.Hardware{VID: "0658", PID: "0200", Port: "1-1"}}
+var zwave = rule.Candidate{Path: "/dev/ttyACM0", Hardware: registry.Hardware{VID: "0658", PID: "0200", Port: "1-1"}}
 
 func noise(seed uint64, n int) []byte {
 	b := make([]byte, n)

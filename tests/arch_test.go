@@ -30,8 +30,9 @@ var floors = [][]string{
 	{"mesh/internal/join", "mesh/internal/admission", "registry"},
 	{"mesh/internal/underlay", "mesh/internal/tunnel", "mesh/internal/quicnet", "mesh/internal/gossip", "mesh/kubespan", // adapters
 		"mesh/internal/memnet", "mesh/internal/beacon", "bridge/internal/uevent", "bridge/internal/port", "bridge/internal/pty", "bridge/internal/handover", "bridge/client",
-		"bridge/internal/backoff", "bridge/internal/link"},
-	{"mesh/internal/plane", "mesh/internal/memtunnel"},
+		"bridge/internal/backoff", "bridge/internal/link", "bridge/internal/slot", "bridge/rule"},
+	{"mesh/internal/plane", "mesh/internal/memtunnel", "bridge/internal/inventory"},
+	{"bridge/internal/device"},
 	{"mesh", "bridge", "configs/profiles"}, // assemblies
 	{"configs"},
 	{"mesh/meshtest"},

@@ -22,6 +22,10 @@ var (
 // stream again: an owner that keeps a place for it waits longer.
 const RedialMost = 2 * time.Second
 
+// HandshakeTimeout bounds OPEN and ACCEPT at the owner: some round trips on a bad
+// path.
+const HandshakeTimeout = 5 * time.Second
+
 // closeTimeout bounds the write of the last frame: a peer that takes nothing
 // will find out by the stream's end.
 const closeTimeout = time.Second

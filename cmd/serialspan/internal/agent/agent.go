@@ -35,6 +35,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/control"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/registrysync"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/servicemanager"
@@ -77,7 +78,7 @@ type Options struct {
 // Ports is what the publisher needs of the machine; see bridge.PublisherConfig.
 // Nil fields stand for the real thing.
 type Ports struct {
-	Discover func() ([]bridge.Candidate, error)
+	Discover func() ([]rule.Candidate, error)
 	Watch    func(ctx context.Context, changed func()) error
 	Exists   func(path string) bool
 	Open     func(bridge.PortSpec) (bridge.Port, error)

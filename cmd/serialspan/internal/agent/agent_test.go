@@ -20,6 +20,7 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/agent"
 	"github.com/serialspan/serialspan/configs"
 	"github.com/serialspan/serialspan/mesh"
@@ -108,7 +109,7 @@ type node struct {
 	change func(*configs.Config)                      // nil: nothing
 	open   func(bridge.PortSpec) (bridge.Port, error) // nil: newEcho
 	// discover and watch find ttys; nil: none.
-	discover func() ([]bridge.Candidate, error)
+	discover func() ([]rule.Candidate, error)
 	watch    func(ctx context.Context, changed func()) error
 	socket   mesh.Socket
 	addr     netip.AddrPort
@@ -149,7 +150,7 @@ func (h *house) start(n *node) *node {
 		n.change(&config)
 	}
 	if n.discover == nil {
-		n.discover = func() ([]bridge.Candidate, error) { return nil, nil }
+		n.discover = func() ([]rule.Candidate, error) { return nil, nil }
 	}
 	a, err := agent.New(agent.Options{Config: config, Socket: n.socket, Ports: agent.Ports{
 		Discover: n.discover,

@@ -15,6 +15,7 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/agent"
 	"github.com/serialspan/serialspan/configs"
 	"github.com/serialspan/serialspan/mesh/meshtest"
@@ -90,13 +91,13 @@ func (s *stick) node(name string, join []string) *node {
 		change: func(c *configs.Config) {
 			c.Devices.Rules = []configs.Rule{{Match: configs.Match{Serial: stickUSB.Serial}, Name: "stick", Line: "57600e71"}}
 		},
-		discover: func() ([]bridge.Candidate, error) {
+		discover: func() ([]rule.Candidate, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.at != name {
 				return nil, nil
 			}
-			return []bridge.Candidate{{Path: stickPath, Hardware: stickUSB}}, nil
+			return []rule.Candidate{{Path: stickPath, Hardware: stickUSB}}, nil
 		},
 		watch: func(ctx context.Context, changed func()) error {
 			s.mu.Lock()

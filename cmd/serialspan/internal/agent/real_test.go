@@ -14,6 +14,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/agent"
 	"github.com/serialspan/serialspan/configs"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -29,7 +30,7 @@ type real struct {
 	ctl  *client.Client
 	stop func()
 
-	ttys    []bridge.Candidate                         // that discovery finds; not changed after start
+	ttys    []rule.Candidate                           // that discovery finds; not changed after start
 	machine string                                     // empty: "this machine"
 	open    func(bridge.PortSpec) (bridge.Port, error) // nil: the tty
 	exists  func(path string) bool                     // nil: it is a tty
@@ -99,7 +100,7 @@ func (r *real) make(machine string) error {
 		Config: config, MachineID: machine,
 		Logger: slog.New(slog.NewTextHandler(r.log, nil)),
 		Reload: func() (configs.Config, error) { return configs.Load(r.file) },
-		Ports:  agent.Ports{Discover: func() ([]bridge.Candidate, error) { return r.ttys, nil }, Open: r.open, Exists: r.exists},
+		Ports:  agent.Ports{Discover: func() ([]rule.Candidate, error) { return r.ttys, nil }, Open: r.open, Exists: r.exists},
 	})
 	return err
 }

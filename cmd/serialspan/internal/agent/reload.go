@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/configs"
 )
 
@@ -29,7 +29,7 @@ var liveKeys = []string{"node.labels", "cluster.nodes", "cluster.admins", "devic
 type settings struct {
 	mu      sync.Mutex
 	config  configs.Config // in force
-	policy  bridge.Policy  // made of it and of devices.profiles_dir
+	policy  rule.Policy    // made of it and of devices.profiles_dir
 	wrong   error          // of the file as it is now; nil: it is in force
 	restart []string       // keys that want a restart
 }

@@ -9,8 +9,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -111,7 +111,7 @@ func TestReloadPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	put("garage", "all", "meter")
-	r.ttys = []bridge.Candidate{
+	r.ttys = []rule.Candidate{
 		{Path: tty(t), Hardware: registry.Hardware{VID: "0658", PID: "0200", Port: "1-1"}},
 		{Path: tty(t), Hardware: registry.Hardware{VID: "ffff", PID: "0001", Port: "1-2"}},
 		{Path: tty(t), Hardware: registry.Hardware{VID: "ffff", PID: "0002", Port: "1-3"}},

@@ -9,58 +9,58 @@ import (
 	"strings"
 	"time"
 
-	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/profile"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/configs"
 	"github.com/serialspan/serialspan/configs/profiles"
 )
 
 // bridgePolicy turns what the configuration says of devices into the bridge's
 // words. It reads devices.profiles_dir.
-func bridgePolicy(config configs.Config) (bridge.Policy, error) {
+func bridgePolicy(config configs.Config) (rule.Policy, error) {
 	known, err := loadProfiles(config)
 	if err != nil {
-		return bridge.Policy{}, err
+		return rule.Policy{}, err
 	}
 	rules, err := bridgeRules(config, known)
 	if err != nil {
-		return bridge.Policy{}, err
+		return rule.Policy{}, err
 	}
-	return bridge.Policy{
+	return rule.Policy{
 		Rules: rules, Profiles: known, Labels: config.Node.Labels,
-		Publish: map[string]bridge.Publish{
-			"known": bridge.PublishKnown, "all": bridge.PublishAll, "listed": bridge.PublishListed,
+		Publish: map[string]rule.Publish{
+			"known": rule.PublishKnown, "all": rule.PublishAll, "listed": rule.PublishListed,
 		}[config.Devices.Publish],
 	}, nil
 }
 
 // bridgeRules turns the rules of the configuration into those of the bridge.
-func bridgeRules(config configs.Config, known []profile.Profile) ([]bridge.Rule, error) {
-	var all []bridge.Rule
+func bridgeRules(config configs.Config, known []profile.Profile) ([]rule.Rule, error) {
+	var all []rule.Rule
 	for i, r := range config.Devices.Rules {
-		rule, err := bridgeRule(config, r, known)
+		result, err := bridgeRule(config, r, known)
 		if err == nil {
-			err = rule.Check()
+			err = result.Check()
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", config.Place(fmt.Sprintf("devices.rules[%d]", i)), err)
 		}
-		all = append(all, rule)
+		all = append(all, result)
 	}
 	return all, nil
 }
 
-func bridgeRule(config configs.Config, r configs.Rule, known []profile.Profile) (bridge.Rule, error) {
+func bridgeRule(config configs.Config, r configs.Rule, known []profile.Profile) (rule.Rule, error) {
 	levels := map[string]line.Drive{"": line.DriveUnchanged, "on": line.DriveOn, "off": line.DriveOff}
-	rule := bridge.Rule{
-		Match: bridge.Match{
+	result := rule.Rule{
+		Match: rule.Match{
 			VID: r.Match.VID, PID: r.Match.PID, Serial: r.Match.Serial, Interface: r.Match.Interface,
 			Port: r.Match.Port, Path: r.Match.Path,
 		},
 		Name: r.Name, Kind: r.Kind, Profile: r.Profile, DTR: levels[r.DTR], RTS: levels[r.RTS],
-		Busy: map[string]bridge.Busy{
-			"kick": bridge.BusyKick, "refuse": bridge.BusyRefuse, "wait": bridge.BusyWait, "share": bridge.BusyShare,
+		Busy: map[string]rule.Busy{
+			"kick": rule.BusyKick, "refuse": rule.BusyRefuse, "wait": rule.BusyWait, "share": rule.BusyShare,
 		}[r.Busy],
 		Hold: r.Hold, MaxStale: time.Duration(r.MaxStale),
 		RS485: line.RS485{
@@ -71,21 +71,21 @@ func bridgeRule(config configs.Config, r configs.Rule, known []profile.Profile) 
 	}
 	var err error
 	if r.Line != "" {
-		if rule.Line, err = line.Parse(r.Line); err != nil {
-			return rule, fmt.Errorf("line: %w", err)
+		if result.Line, err = line.Parse(r.Line); err != nil {
+			return result, fmt.Errorf("line: %w", err)
 		}
 	}
-	if r.Profile != "" && r.Profile != bridge.ProfileNone &&
+	if r.Profile != "" && r.Profile != rule.ProfileNone &&
 		!slices.ContainsFunc(known, func(p profile.Profile) bool { return p.Name == r.Profile }) {
-		return rule, fmt.Errorf("profile: %q is not known; write %q for none, one of devices.profiles_dir, or one of: %s", r.Profile, bridge.ProfileNone, profileNames(known))
+		return result, fmt.Errorf("profile: %q is not known; write %q for none, one of devices.profiles_dir, or one of: %s", r.Profile, rule.ProfileNone, profileNames(known))
 	}
-	if rule.Allow, err = config.Cluster.Members(r.Allow); err != nil {
-		return rule, fmt.Errorf("allow: %w", err)
+	if result.Allow, err = config.Cluster.Members(r.Allow); err != nil {
+		return result, fmt.Errorf("allow: %w", err)
 	}
-	if rule.AllowRead, err = config.Cluster.Members(r.AllowRead); err != nil {
-		return rule, fmt.Errorf("allow_read: %w", err)
+	if result.AllowRead, err = config.Cluster.Members(r.AllowRead); err != nil {
+		return result, fmt.Errorf("allow_read: %w", err)
 	}
-	return rule, nil
+	return result, nil
 }
 
 func profileNames(all []profile.Profile) string {

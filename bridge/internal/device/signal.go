@@ -1,4 +1,4 @@
-package bridge
+package device
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/internal/port"
+	"github.com/serialspan/serialspan/bridge/internal/slot"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/profile"
 	"github.com/serialspan/serialspan/bridge/session"
@@ -29,7 +31,7 @@ const (
 )
 
 // note finds out what the port can do.
-func (d *device) note(open Port) {
+func (d *Device) note(open slot.Port) {
 	drives := false
 	if m, ok := open.(interface {
 		Modem() (line.ModemLines, error)
@@ -39,7 +41,7 @@ func (d *device) note(open Port) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.can = capabilities(drives, d.want.profile)
+	d.can = capabilities(drives, d.want.Profile)
 }
 
 // capabilities are those of a port, which drives modem lines or does not, with
@@ -57,49 +59,43 @@ func capabilities(drives bool, known profile.Profile) []string {
 	return can
 }
 
-// Signal runs steps on the port of one of this node's devices, whether or not
-// somebody uses it: outputs change and the waits pass here, where the timing
-// holds. The last state of DTR and RTS also holds for the port after a replug and
-// at the begin of later sessions.
-// It blocks for the sum of the waits; ctx ends it early, and then a break ends
-// too. It does not check who asks. Errors wrap session.CodeNotFound,
-// session.CodeGone, line.ErrNoSignals or profile.ErrProfile.
-func (p *Publisher) Signal(ctx context.Context, device string, steps []profile.Step) error {
-	d := p.device(device)
-	if d == nil {
-		return fmt.Errorf("signal device %q: %w", device, session.CodeNotFound)
-	}
+// Signal runs steps for this node: outputs change and the waits pass here. The
+// last state of DTR and RTS also holds for the port after a replug and at the
+// begin of later sessions. See signal for the rest.
+func (d *Device) Signal(ctx context.Context, steps []profile.Step) error {
 	if err := (profile.Recipe{Name: "signal", Steps: steps}).Check(); err != nil {
-		return fmt.Errorf("signal device %q: %w", device, err)
+		return err
 	}
 	if err := d.signal(ctx, steps, nil); err != nil {
-		return fmt.Errorf("signal device %q: %w", device, err)
+		return err
 	}
 	d.log.Info("signal given", "steps", len(steps))
 	return nil
 }
 
-// Reset runs a recipe of the device's profile, as Signal does. Its error may
-// also wrap profile.ErrNoRecipe.
-func (p *Publisher) Reset(ctx context.Context, device, recipe string) error {
-	d := p.device(device)
-	if d == nil {
-		return fmt.Errorf("reset device %q: %w", device, session.CodeNotFound)
-	}
+// Reset runs a recipe of the device's profile, as Signal does.
+func (d *Device) Reset(ctx context.Context, recipe string) error {
 	steps, err := d.recipe(recipe)
 	if err == nil {
 		err = d.signal(ctx, steps, nil)
 	}
 	if err != nil {
-		return fmt.Errorf("reset device %q: %w", device, err)
+		return err
 	}
 	d.log.Info("device reset", "recipe", recipe)
 	return nil
 }
 
-func (d *device) recipe(name string) ([]profile.Step, error) {
+// Allows reports whether the rule lets the peer open the device.
+func (d *Device) Allows(peer identity.NodeID) bool {
 	d.mu.Lock()
-	known := d.want.profile
+	defer d.mu.Unlock()
+	return d.want.Rule.Allows(peer)
+}
+
+func (d *Device) recipe(name string) ([]profile.Step, error) {
+	d.mu.Lock()
+	known := d.want.Profile
 	d.mu.Unlock()
 	r, ok := known.Recipe(name)
 	if !ok {
@@ -112,7 +108,7 @@ func (d *device) recipe(name string) ([]profile.Step, error) {
 const maxBreak = profile.MaxRun
 
 // stepsOf returns what a control asks for.
-func (d *device) stepsOf(c session.Control) ([]profile.Step, error) {
+func (d *Device) stepsOf(c session.Control) ([]profile.Step, error) {
 	switch c.Kind {
 	case session.KindModem:
 		var s profile.Step
@@ -147,14 +143,14 @@ func drive(c session.Control, output line.ModemLines) line.Drive {
 // signal runs steps on the port, one caller after another. Without a port the
 // outputs are remembered for the next one. A break that steps begin and do not
 // end lasts as long as the session of by, or ends with them if that is nil.
-func (d *device) signal(ctx context.Context, steps []profile.Step, by *lease) error {
+func (d *Device) signal(ctx context.Context, steps []profile.Step, by *lease) error {
 	select {
 	case d.signalling <- struct{}{}:
 		defer func() { <-d.signalling }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	open := d.slot.current()
+	open := d.slot.Current()
 	to, ok := open.(signaller)
 	switch {
 	case open == nil:
@@ -184,11 +180,11 @@ func (d *device) signal(ctx context.Context, steps []profile.Step, by *lease) er
 	if err == nil {
 		d.remember(steps, by)
 	}
-	signal(d.driven)
+	wake(d.driven)
 	return sealed(err)
 }
 
-func step(ctx context.Context, open Port, to signaller, s profile.Step) error {
+func step(ctx context.Context, open slot.Port, to signaller, s profile.Step) error {
 	if s.Baud != 0 {
 		settings := open.Line()
 		settings.Baud = s.Baud
@@ -235,14 +231,13 @@ func outputs(s profile.Step) (mask, on line.ModemLines) {
 	return mask, on
 }
 
-// Allows reports whether the rule of one of this node's devices lets a member
-// open it, and so signal it. False if there is no such device.
-func (p *Publisher) Allows(device string, peer identity.NodeID) bool {
-	d := p.device(device)
-	if d == nil {
-		return false
+// sealed puts the errors of ports into the words of this package.
+func sealed(err error) error {
+	switch {
+	case errors.Is(err, port.ErrNoModemLines):
+		return fmt.Errorf("%w: %w", line.ErrNoSignals, err)
+	case errors.Is(err, port.ErrGone), errors.Is(err, port.ErrClosed):
+		return fmt.Errorf("%w: %w", session.CodeGone, err)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.want.rule.allows(peer)
+	return err
 }

@@ -1,4 +1,4 @@
-package bridge
+package device
 
 import (
 	"context"
@@ -11,13 +11,14 @@ import (
 	"github.com/serialspan/serialspan/bridge/capture"
 	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
 // await decides who has the device, and waits in line if its rule says so. On
 // success the gate is held.
-func (d *device) await(ctx context.Context, open session.Open, peer identity.NodeID) (*lease, bool, error) {
+func (d *Device) await(ctx context.Context, open session.Open, peer identity.NodeID) (*lease, bool, error) {
 	patience := time.NewTimer(waitPatience)
 	defer patience.Stop()
 	for {
@@ -50,15 +51,15 @@ func (d *device) await(ctx context.Context, open session.Open, peer identity.Nod
 
 // arbitrate decides who has the device: it returns the lease that serves the
 // OPEN, and whether that is a resumed one. The gate is held.
-func (d *device) arbitrate(open session.Open, peer identity.NodeID) (*lease, bool, error) {
-	port := d.slot.current()
+func (d *Device) arbitrate(open session.Open, peer identity.NodeID) (*lease, bool, error) {
+	port := d.slot.Current()
 	d.mu.Lock()
-	leases, rule, closed := d.leases, d.want.rule, d.closed
+	leases, under, closed := d.leases, d.want.Rule, d.closed
 	d.mu.Unlock()
 	switch {
 	case closed.Code != 0:
 		return nil, false, &closed
-	case !rule.allows(peer) && !(open.ReadOnly && rule.allowsRead(peer)):
+	case !under.Allows(peer) && !(open.ReadOnly && under.AllowsRead(peer)):
 		verb, key := "opened", "allow"
 		if open.ReadOnly {
 			verb, key = "read", "allow_read"
@@ -74,7 +75,7 @@ func (d *device) arbitrate(open session.Open, peer identity.NodeID) (*lease, boo
 	} else if l != nil {
 		// The ACCEPT was lost: nobody has seen this session, begin it anew.
 		leases = d.dismiss(leases, l)
-	} else if why := d.publisher.mayRise(peer, open.ID); why != nil {
+	} else if why := d.config.Graves.mayRise(peer, open.ID); why != nil {
 		return nil, false, why
 	}
 	if port == nil {
@@ -82,10 +83,10 @@ func (d *device) arbitrate(open session.Open, peer identity.NodeID) (*lease, boo
 	}
 	writers, _ := split(leases)
 	first := d.before(open.ID)
-	name := d.publisher.config.NameOf
+	name := d.config.NameOf
 	switch {
-	case open.ReadOnly, rule.Busy == BusyShare:
-	case len(writers) > 0 && !mayTake(open.Take, rule.Busy):
+	case open.ReadOnly, under.Busy == rule.BusyShare:
+	case len(writers) > 0 && !mayTake(open.Take, under.Busy):
 		return nil, false, &session.CloseError{Code: session.CodeBusy, Text: "held by " + name(writers[0].peer)}
 	case len(writers) == 0 && first != nil && open.Take != session.TakeForce:
 		return nil, false, &session.CloseError{Code: session.CodeBusy, Text: "waited for by " + name(first.peer)}
@@ -108,30 +109,30 @@ func leaseOf(leases []*lease, id session.ID, peer identity.NodeID) *lease {
 
 // dismiss ends the session of l, whose consumer has no use for it any more, and
 // returns the leases without it.
-func (d *device) dismiss(leases []*lease, l *lease) []*lease {
+func (d *Device) dismiss(leases []*lease, l *lease) []*lease {
 	d.end(l, session.CloseError{Code: session.CodeNormal})
 	return slices.DeleteFunc(slices.Clone(leases), func(o *lease) bool { return o == l })
 }
 
 // supersede ends the peer's sessions of these IDs, with or without a lease or a
 // place in the queue, and returns the leases that are left. The gate is held.
-func (d *device) supersede(leases []*lease, ids []session.ID, peer identity.NodeID) []*lease {
+func (d *Device) supersede(leases []*lease, ids []session.ID, peer identity.NodeID) []*lease {
 	for _, id := range ids {
 		if l := leaseOf(leases, id, peer); l != nil {
 			leases = d.dismiss(leases, l)
 		}
 		d.leaveQueue(id)
-		d.publisher.bury(peer, id, grave{why: session.CloseError{Code: session.CodeKicked, Text: "replaced by a later open"}})
+		d.config.Graves.bury(peer, id, grave{why: session.CloseError{Code: session.CodeKicked, Text: "replaced by a later open"}})
 	}
 	return leases
 }
 
 // mayTake reports whether an open may end the session of the holder.
-func mayTake(take session.Take, busy Busy) bool {
-	return take == session.TakeForce || take == session.TakeNormal && (busy == BusyKick || busy == BusyDefault)
+func mayTake(take session.Take, busy rule.Busy) bool {
+	return take == session.TakeForce || take == session.TakeNormal && (busy == rule.BusyKick || busy == rule.BusyDefault)
 }
 
-func (d *device) resume(l *lease, open session.Open) (*lease, bool, error) {
+func (d *Device) resume(l *lease, open session.Open) (*lease, bool, error) {
 	l.attempt = open.Attempt
 	stats := l.link.Resumes()
 	d.log.Info("session resumed", "session", l.link.ID, "node", l.peer, "offset", open.Next, "resumed", stats)
@@ -140,15 +141,15 @@ func (d *device) resume(l *lease, open session.Open) (*lease, bool, error) {
 
 // begin starts a session. Nothing that the device sent before is delivered.
 // The gate is held.
-func (d *device) begin(open session.Open, peer identity.NodeID) *lease {
+func (d *Device) begin(open session.Open, peer identity.NodeID) *lease {
 	log := d.log.With("node", peer)
-	l := &lease{peer: peer, kind: open.Kind, began: time.Now(), readOnly: open.ReadOnly, attempt: open.Attempt}
-	l.link = link.New(open.ID, d.publisher.config.Window, &portSink{device: d, lease: l}, log)
+	l := &lease{peer: peer, kind: open.Kind, began: time.Now(), readOnly: open.ReadOnly, attempt: open.Attempt, writer: d.slot.NewWriter()}
+	l.link = link.New(open.ID, d.config.Window, &portSink{device: d, lease: l}, log)
 	l.link.Expect(open.Window) // the device may send before connect
 	if open.Resume {
 		// The consumer's session is not known here: it learns how much of
 		// what this side had for it is lost, before anything else.
-		g, known := d.publisher.grave(peer, open.ID)
+		g, known := d.config.Graves.of(peer, open.ID)
 		if g.lost > 0 || !known {
 			_ = l.link.Control(session.Control{Kind: session.KindGap, Lost: g.lost, Unknown: !known})
 		}
@@ -156,7 +157,7 @@ func (d *device) begin(open session.Open, peer identity.NodeID) *lease {
 	d.mu.Lock()
 	writers, readers := split(d.leases)
 	alone := len(writers) == 0 && (len(readers) == 0 || !l.readOnly)
-	l.link.SetMaxStale(d.want.rule.MaxStale)
+	l.link.SetMaxStale(d.want.Rule.MaxStale)
 	d.mu.Unlock()
 	if alone {
 		d.prepare(open.Line, l.readOnly, log)
@@ -170,9 +171,9 @@ func (d *device) begin(open session.Open, peer identity.NodeID) *lease {
 // prepare makes the port ready for the first session that may write to it, or for
 // the first at all: with the wanted line settings, else with the device's own, and
 // with DTR and RTS as at an open: the session before may have changed all of them.
-func (d *device) prepare(wanted string, readOnly bool, log *slog.Logger) {
+func (d *Device) prepare(wanted string, readOnly bool, log *slog.Logger) {
 	d.mu.Lock()
-	settings := d.want.spec().Line
+	settings := specOf(d.want).Line
 	if settings.IsZero() {
 		settings = line.Default()
 	}
@@ -188,7 +189,7 @@ func (d *device) prepare(wanted string, readOnly bool, log *slog.Logger) {
 	if !readOnly {
 		d.restore(log)
 	}
-	if port := d.slot.current(); port != nil {
+	if port := d.slot.Current(); port != nil {
 		if err := port.PurgeInput(); err != nil {
 			log.Warn("input not purged", "err", err)
 		}
@@ -198,19 +199,19 @@ func (d *device) prepare(wanted string, readOnly bool, log *slog.Logger) {
 
 // lineInForce returns the line settings of the port, or those that it will
 // have once it is open again.
-func (d *device) lineInForce() line.Settings {
-	port := d.slot.current()
+func (d *Device) lineInForce() line.Settings {
+	port := d.slot.Current()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.lineLocked(port)
 }
 
 // setLine changes the line settings now and for every port after this.
-func (d *device) setLine(s line.Settings) error {
+func (d *Device) setLine(s line.Settings) error {
 	d.mu.Lock()
 	d.set.line = s
 	d.mu.Unlock()
-	if port := d.slot.current(); port != nil {
+	if port := d.slot.Current(); port != nil {
 		return port.SetLine(s)
 	}
 	return nil
@@ -218,14 +219,14 @@ func (d *device) setLine(s line.Settings) error {
 
 // end ends the session of l, or all sessions if l is nil; a lease that is over
 // already stays so. Nothing of the session reaches the port once it returned.
-func (d *device) end(l *lease, why session.CloseError) {
+func (d *Device) end(l *lease, why session.CloseError) {
 	ended := d.part(l)
 	if ended == nil {
 		return
 	}
 	lost := ended.link.Close(why)
-	d.slot.leave(ended)
-	if to, ok := d.slot.current().(signaller); ok && ended.breaking.Load() {
+	ended.writer.Leave()
+	if to, ok := d.slot.Current().(signaller); ok && ended.breaking.Load() {
 		_ = to.SetBreak(line.DriveOff) // a port that fails is taken out
 	}
 	stats, _ := ended.link.View()
@@ -237,8 +238,8 @@ func (d *device) end(l *lease, why session.CloseError) {
 	} else {
 		d.log.Info("session ended", attributes...)
 	}
-	d.publisher.bury(ended.peer, ended.link.ID, g)
-	signal(d.publisher.dirty)
+	d.config.Graves.bury(ended.peer, ended.link.ID, g)
+	d.config.Changed()
 	if l == nil {
 		d.end(nil, why)
 		return

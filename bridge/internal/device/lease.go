@@ -1,29 +1,28 @@
-package bridge
+package device
 
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/internal/link"
+	"github.com/serialspan/serialspan/bridge/internal/slot"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
-// handshakeTimeout bounds OPEN and ACCEPT: some round trips on a bad path.
-const handshakeTimeout = 5 * time.Second
-
 // lease is one consumer's right to a device, with the session that uses it.
 type lease struct {
-	link  *link.Link
-	peer  identity.NodeID
-	kind  string
-	began time.Time
+	link   *link.Link
+	writer *slot.Writer
+	peer   identity.NodeID
+	kind   string
+	began  time.Time
 	// over is closed when the lease ended or a newer stream serves it; a
 	// resume replaces it. Guarded by device.mu.
 	over chan struct{}
@@ -57,8 +56,9 @@ type SessionStatus struct {
 	ReadOnly       bool          // it reads along
 }
 
-func (d *device) sessions() []SessionStatus {
-	port := d.slot.current()
+// Sessions returns the sessions on the device, in the order of their begin.
+func (d *Device) Sessions() []SessionStatus {
+	port := d.slot.Current()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	all := make([]SessionStatus, 0, len(d.leases))
@@ -74,41 +74,11 @@ func (d *device) sessions() []SessionStatus {
 	return all
 }
 
-// Serve runs one session stream of an authenticated peer: it reads OPEN,
-// gives or refuses the device, and carries bytes until the stream ends; then
-// it keeps the session for the hold time, unless another stream resumes it.
-// It closes conn. It blocks all that while; ctx ends it. The error says why
-// the session or the stream ended; nil: the consumer closed it.
-func (p *Publisher) Serve(ctx context.Context, conn net.Conn, peer identity.NodeID) error {
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	defer func() { _ = conn.Close() }()
-	frames := link.NewFrameReader(conn)
-	_ = conn.SetReadDeadline(time.Now().Add(handshakeTimeout))
-	open, err := readOpen(frames)
-	if err != nil {
-		return link.Refuse(conn, session.CloseError{Code: session.CodeProtocol, Text: err.Error()}, err)
-	}
-	_ = conn.SetReadDeadline(time.Time{})
-	d := p.device(open.Device)
-	if d == nil {
-		why := session.CloseError{Code: session.CodeNotFound, Text: fmt.Sprintf("%q is not published here", open.Device)}
-		return link.Refuse(conn, why, &why)
-	}
-	return d.serve(ctx, conn, frames, open, peer)
-}
-
-func readOpen(frames *link.FrameReader) (session.Open, error) {
-	f, err := frames.Next()
-	if err != nil {
-		return session.Open{}, err
-	}
-	if f.Type != session.TypeOpen {
-		return session.Open{}, fmt.Errorf("read OPEN: %w: %v came", session.ErrProtocol, f.Type)
-	}
-	return session.ParseOpen(f.Payload)
-}
-
-func (d *device) serve(ctx context.Context, conn net.Conn, frames *link.FrameReader, open session.Open, peer identity.NodeID) error {
+// Serve runs a session stream whose OPEN was read from frames: it gives or refuses
+// the device, and carries bytes until the stream ends; then it keeps the session
+// for the hold time, unless another stream resumes it. It closes conn. The error
+// says why the session or the stream ended; nil: the consumer closed it.
+func (d *Device) Serve(ctx context.Context, conn net.Conn, frames *link.FrameReader, open session.Open, peer identity.NodeID) error {
 	l, over, err := d.grant(ctx, conn, open, peer)
 	if err != nil {
 		var why *session.CloseError
@@ -156,7 +126,7 @@ func (d *device) serve(ctx context.Context, conn net.Conn, frames *link.FrameRea
 
 // isFirstRefusal reports whether the peer was not refused yet under the present
 // rule: applications try again and again, and one line is enough.
-func (d *device) isFirstRefusal(peer identity.NodeID) bool {
+func (d *Device) isFirstRefusal(peer identity.NodeID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.refused[peer] {
@@ -172,7 +142,7 @@ func (d *device) isFirstRefusal(peer identity.NodeID) bool {
 // grant gives the device to the peer, or says why not as a
 // *session.CloseError, and answers with ACCEPT. The channel is closed when
 // the lease is over or this stream was replaced.
-func (d *device) grant(ctx context.Context, conn net.Conn, open session.Open, peer identity.NodeID) (*lease, chan struct{}, error) {
+func (d *Device) grant(ctx context.Context, conn net.Conn, open session.Open, peer identity.NodeID) (*lease, chan struct{}, error) {
 	l, resumed, err := d.await(ctx, open, peer)
 	if err != nil {
 		return nil, nil, err
@@ -186,8 +156,8 @@ func (d *device) grant(ctx context.Context, conn net.Conn, open session.Open, pe
 	l.over = over
 	accept := session.Accept{
 		Protocol: session.Protocol, ID: open.ID, Resumed: resumed, Next: l.link.Next(),
-		Window: uint64(d.publisher.config.Window), HoldMillis: uint64(d.want.rule.hold().Milliseconds()),
-		Capabilities: slices.Clone(d.can), StaleMillis: uint64(d.want.rule.MaxStale.Milliseconds()),
+		Window: uint64(d.config.Window), HoldMillis: uint64(d.want.Rule.Hold.Milliseconds()),
+		Capabilities: slices.Clone(d.can), StaleMillis: uint64(d.want.Rule.MaxStale.Milliseconds()),
 	}
 	d.mu.Unlock()
 	if settings := d.lineInForce(); !settings.IsZero() {
@@ -197,7 +167,7 @@ func (d *device) grant(ctx context.Context, conn net.Conn, open session.Open, pe
 	if err != nil {
 		return nil, nil, err
 	}
-	_ = conn.SetWriteDeadline(time.Now().Add(handshakeTimeout))
+	_ = conn.SetWriteDeadline(time.Now().Add(link.HandshakeTimeout))
 	_, err = conn.Write(frame)
 	_ = conn.SetWriteDeadline(time.Time{})
 	next := open.Next
@@ -214,6 +184,27 @@ func (d *device) grant(ctx context.Context, conn net.Conn, open session.Open, pe
 		d.end(l, why)
 		return nil, nil, &why
 	}
-	signal(d.publisher.dirty)
+	d.config.Changed()
 	return l, over, nil
+}
+
+// EndPeer ends all sessions of a peer, monitors included. It returns when nothing
+// of them reaches the device any more.
+func (d *Device) EndPeer(peer identity.NodeID, why session.CloseError) {
+	var ending sync.WaitGroup
+	for _, l := range d.leasesOf(peer) {
+		ending.Go(func() { d.end(l, why) })
+	}
+	ending.Wait()
+}
+
+func (d *Device) leasesOf(peer identity.NodeID) (its []*lease) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, l := range d.leases {
+		if l.peer == peer {
+			its = append(its, l)
+		}
+	}
+	return its
 }

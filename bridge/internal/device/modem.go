@@ -1,4 +1,4 @@
-package bridge
+package device
 
 import (
 	"context"
@@ -29,7 +29,7 @@ func modemControl(on line.ModemLines) session.Control {
 // watch tells the modem lines of the port to all who use the device, as long
 // as somebody does: a thread waits in the kernel for it. It runs until ctx is
 // done or the port has no modem lines.
-func (d *device) watch(ctx context.Context, m modemWatcher) {
+func (d *Device) watch(ctx context.Context, m modemWatcher) {
 	for ctx.Err() == nil {
 		d.mu.Lock()
 		used, changed := len(d.leases) > 0, d.changed
@@ -49,7 +49,7 @@ func (d *device) watch(ctx context.Context, m modemWatcher) {
 }
 
 // watchUsed watches until nobody uses the device.
-func (d *device) watchUsed(ctx context.Context, m modemWatcher) error {
+func (d *Device) watchUsed(ctx context.Context, m modemWatcher) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	seen := make(chan struct{}, 1)
@@ -59,7 +59,7 @@ func (d *device) watchUsed(ctx context.Context, m modemWatcher) error {
 			d.mu.Lock()
 			d.modem, d.modems = on&modemLines, true
 			d.mu.Unlock()
-			signal(seen)
+			wake(seen)
 		})
 	}()
 	again := time.NewTimer(time.Hour)
@@ -89,8 +89,8 @@ func (d *device) watchUsed(ctx context.Context, m modemWatcher) error {
 }
 
 // look reads the modem lines after their outputs were set: no edge tells that.
-func (d *device) look() {
-	m, ok := d.slot.current().(interface {
+func (d *Device) look() {
+	m, ok := d.slot.Current().(interface {
 		Modem() (line.ModemLines, error)
 	})
 	if !ok {
@@ -105,7 +105,7 @@ func (d *device) look() {
 
 // tellModem tells all who do not know it how the modem lines stand. It
 // reports whether all had room for that.
-func (d *device) tellModem() bool {
+func (d *Device) tellModem() bool {
 	d.telling.Lock()
 	defer d.telling.Unlock()
 	d.mu.Lock()

@@ -1,4 +1,8 @@
-package bridge
+// Package slot is a device's place for its port, which may be lost and put in
+// again while sessions write: it orders those who write, makes them wait while
+// there is no port, and counts what a lost one may not have sent. It opens and
+// closes no port.
+package slot
 
 import (
 	"context"
@@ -6,7 +10,6 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/line"
-	"github.com/serialspan/serialspan/registry"
 )
 
 // Port is an opened local serial port. Read blocks until bytes arrive, and
@@ -29,28 +32,4 @@ type Port interface {
 	// written and not sent.
 	PurgeInput() error
 	PurgeOutput() error
-}
-
-// Candidate is a tty that could be published, as discovery sees it without
-// opening it.
-type Candidate struct {
-	Path     string // "/dev/ttyUSB0"
-	Hardware registry.Hardware
-	Product  string // for people and profiles, may be empty
-	// Manufacturer and Driver ("cp210x") are for profiles; may be empty.
-	Manufacturer, Driver string
-	// Skip says why the tty must not be published by publish: all, for
-	// example "system console"; empty: nothing speaks against it.
-	Skip string
-}
-
-// PortSpec is how a port is to be opened.
-type PortSpec struct {
-	Path string
-	// Line are the line settings; the zero value means 115200n81.
-	Line line.Settings
-	// DTR and RTS are set once after the open; the zero value leaves them as
-	// Linux does.
-	DTR, RTS line.Drive
-	RS485    line.RS485
 }

@@ -1,4 +1,4 @@
-package bridge
+package rule
 
 import (
 	"time"
@@ -20,9 +20,9 @@ func busyOf(b profile.Busy) Busy {
 	return BusyKick
 }
 
-// over returns the rule with what the profile says where it says nothing
+// Over returns the rule with what the profile says where it says nothing
 // itself, and the default hold where neither does.
-func (r Rule) over(p profile.Profile, hold time.Duration) Rule {
+func (r Rule) Over(p profile.Profile, hold time.Duration) Rule {
 	if r.Line.IsZero() {
 		r.Line = p.Line
 	}

@@ -1,4 +1,8 @@
-package bridge
+// Package rule says which of a machine's ttys are published, and how: what a
+// Policy's rules match, what their profiles add, who may open and read. It
+// decides about one Candidate at a time and remembers nothing; which hardware is
+// there, and what its name is, is package inventory's.
+package rule
 
 import (
 	"fmt"
@@ -8,9 +12,7 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/line"
-	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
-	"github.com/serialspan/serialspan/registry"
 	"github.com/serialspan/serialspan/registry/naming"
 )
 
@@ -99,25 +101,20 @@ func (r Rule) Check() error {
 			return fmt.Errorf("check rule: rs485 delay of %v; give whole milliseconds from 0 to %v", delay, maxRS485Delay)
 		}
 	}
-	_, err := r.expand("node", "kind")
+	_, err := r.Expand("node", "kind")
 	return err
 }
 
-func (r Rule) hold() time.Duration {
-	if r.Hold <= 0 {
-		return session.DefaultHold
-	}
-	return r.Hold
-}
-
-func (r Rule) allows(peer identity.NodeID) bool {
+// Allows reports whether the peer may open the device.
+func (r Rule) Allows(peer identity.NodeID) bool {
 	return len(r.Allow) == 0 || slices.Contains(r.Allow, peer)
 }
 
-func (r Rule) allowsRead(peer identity.NodeID) bool { return slices.Contains(r.AllowRead, peer) }
+// AllowsRead reports whether the peer is among those who may read along only.
+func (r Rule) AllowsRead(peer identity.NodeID) bool { return slices.Contains(r.AllowRead, peer) }
 
-// expand returns the logical name for a device of this kind on this node.
-func (r Rule) expand(node, kind string) (string, error) {
+// Expand returns the logical name for a device of this kind on this node.
+func (r Rule) Expand(node, kind string) (string, error) {
 	text := r.Name
 	if text == "" {
 		text = "{{.Node}}-{{.Kind}}"
@@ -125,8 +122,8 @@ func (r Rule) expand(node, kind string) (string, error) {
 	return naming.Expand(text, node, kind)
 }
 
-// matches reports whether the rule is for c.
-func (m Match) matches(c Candidate) bool {
+// Matches reports whether the rule is for c.
+func (m Match) Matches(c Candidate) bool {
 	if m == (Match{}) {
 		return false
 	}
@@ -137,46 +134,11 @@ func (m Match) matches(c Candidate) bool {
 		(m.Path == "" || m.Path == c.Path || samePath(m.Path, c.Path))
 }
 
-// onlyPath reports whether the rule names a tty by its path alone, which need
+// OnlyPath reports whether the rule names a tty by its path alone, which need
 // not be one that discovery lists.
-func (m Match) onlyPath() bool { return m.Path != "" && m == Match{Path: m.Path} }
+func (m Match) OnlyPath() bool { return m.Path != "" && m == Match{Path: m.Path} }
 
 func samePath(link, path string) bool {
 	target, err := filepath.EvalSymlinks(link)
 	return err == nil && target == path
-}
-
-// KnownUSB is the default of PublisherConfig.Known: sticks whose USB IDs are
-// not shared with other hardware. IDs of bridge chips (CP210x 10c4:ea60 and
-// the like) say nothing of what is behind them, so those need a rule or a
-// profile.
-func KnownUSB(c Candidate) (kind string, ok bool) {
-	switch strings.ToLower(c.Hardware.VID + ":" + c.Hardware.PID) {
-	case "0658:0200": // Sigma Designs UZB: Aeotec Z-Stick, and others with this ID
-		return "zwave", true
-	case "1cf1:0030": // dresden elektronik ConBee II
-		return "zigbee", true
-	}
-	return "", false
-}
-
-// key tells one piece of hardware from another across replugs: by serial
-// number where there is one, else by port path, else by path.
-func key(c Candidate) string {
-	h := c.Hardware
-	switch {
-	case h.VID != "" && h.Serial != "":
-		return strings.Join([]string{"usb", h.VID, h.PID, h.Serial, h.Interface}, ":")
-	case h.VID != "":
-		return strings.Join([]string{"usb", h.VID, h.PID, "port", h.Port, h.Interface}, ":")
-	}
-	return "path:" + c.Path
-}
-
-// hardwareOf is what the registry says of c.
-func hardwareOf(c Candidate) registry.Hardware {
-	if c.Hardware == (registry.Hardware{}) {
-		return registry.Hardware{Path: c.Path}
-	}
-	return c.Hardware
 }

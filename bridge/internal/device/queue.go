@@ -1,10 +1,11 @@
-package bridge
+package device
 
 import (
 	"slices"
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/internal/link"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
@@ -28,10 +29,10 @@ type ticket struct {
 }
 
 // enqueue gives or keeps a place in the queue; false: this device has none.
-func (d *device) enqueue(id session.ID, peer identity.NodeID) bool {
+func (d *Device) enqueue(id session.ID, peer identity.NodeID) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.want.rule.Busy != BusyWait {
+	if d.want.Rule.Busy != rule.BusyWait {
 		return false
 	}
 	at := slices.IndexFunc(d.queue, func(t ticket) bool { return t.id == id })
@@ -44,11 +45,11 @@ func (d *device) enqueue(id session.ID, peer identity.NodeID) bool {
 }
 
 // before returns the first in the queue if that is not id, nil otherwise.
-func (d *device) before(id session.ID) *ticket {
+func (d *Device) before(id session.ID) *ticket {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.queue = slices.DeleteFunc(d.queue, func(t ticket) bool { return time.Since(t.seen) > ticketLife })
-	if d.want.rule.Busy != BusyWait || len(d.queue) == 0 || d.queue[0].id == id {
+	if d.want.Rule.Busy != rule.BusyWait || len(d.queue) == 0 || d.queue[0].id == id {
 		return nil
 	}
 	first := d.queue[0]
@@ -56,7 +57,7 @@ func (d *device) before(id session.ID) *ticket {
 }
 
 // leaveQueue gives the place of id back.
-func (d *device) leaveQueue(id session.ID) {
+func (d *Device) leaveQueue(id session.ID) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.queue = slices.DeleteFunc(d.queue, func(t ticket) bool { return t.id == id })

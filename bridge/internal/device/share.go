@@ -1,10 +1,11 @@
-package bridge
+package device
 
 import (
 	"slices"
 	"strings"
 
 	"github.com/serialspan/serialspan/bridge/capture"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
@@ -24,9 +25,9 @@ func split(leases []*lease) (writers, readers []*lease) {
 // writer of a device that is not shared makes the device wait when it does not
 // read: back pressure before loss. Any other that does not read makes nobody wait;
 // what does not fit into its window is a counted gap for it.
-func (d *device) hand(p []byte, leases []*lease) {
+func (d *Device) hand(p []byte, leases []*lease) {
 	d.mu.Lock()
-	shared := d.want.rule.Busy == BusyShare
+	shared := d.want.Rule.Busy == rule.BusyShare
 	d.mu.Unlock()
 	for _, l := range leases {
 		if l.isMonitor() {
@@ -41,10 +42,10 @@ func (d *device) hand(p []byte, leases []*lease) {
 
 // offer gives l what fits, and what it missed before as a gap. Only the reader
 // of the port calls it.
-func (d *device) offer(l *lease, p []byte) {
+func (d *Device) offer(l *lease, p []byte) {
 	if l.missed > 0 {
 		// Not byte by byte: one gap, then a piece worth having.
-		if l.link.Room() < d.publisher.config.Window/4 ||
+		if l.link.Room() < d.config.Window/4 ||
 			!l.link.OfferControl(session.Control{Kind: session.KindGap, Lost: l.missed}) {
 			l.missed += uint64(len(p))
 			return
@@ -56,7 +57,7 @@ func (d *device) offer(l *lease, p []byte) {
 	l.missed += uint64(len(p) - l.link.Offer(p))
 }
 
-func (d *device) countLost(l *lease, n uint64) {
+func (d *Device) countLost(l *lease, n uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l.gaps++
@@ -66,10 +67,10 @@ func (d *device) countLost(l *lease, n uint64) {
 // tellReopened tells those who had the device when its port was lost what may
 // be missing: of what it sent nobody knows, of what was sent to it up to so
 // many bytes. Only the reader of the port calls it, before it reads.
-func (d *device) tellReopened() {
-	doubt := d.slot.doubt()
+func (d *Device) tellReopened() {
+	doubt := d.slot.Doubt()
 	d.mu.Lock()
-	opens, leases, shared := d.opens, d.leases, d.want.rule.Busy == BusyShare
+	opens, leases, shared := d.opens, d.leases, d.want.Rule.Busy == rule.BusyShare
 	d.mu.Unlock()
 	for _, l := range leases {
 		if l.opens == opens {
@@ -94,7 +95,7 @@ func (d *device) tellReopened() {
 }
 
 // tellUsers tells all who use the device who else does, if anybody does or did.
-func (d *device) tellUsers() {
+func (d *Device) tellUsers() {
 	d.telling.Lock()
 	defer d.telling.Unlock()
 	d.mu.Lock()
@@ -106,7 +107,7 @@ func (d *device) tellUsers() {
 			if o == l {
 				continue
 			}
-			name := d.publisher.config.NameOf(o.peer)
+			name := d.config.NameOf(o.peer)
 			if o.readOnly {
 				name += " (reads along)"
 			}
@@ -121,7 +122,7 @@ func (d *device) tellUsers() {
 }
 
 // join adds l to those who use the device. The gate is held.
-func (d *device) join(l *lease) {
+func (d *Device) join(l *lease) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l.opens = d.opens
@@ -130,7 +131,7 @@ func (d *device) join(l *lease) {
 
 // part removes l from those who use the device, or the first if l is nil, and
 // returns it; nil if it is not among them.
-func (d *device) part(l *lease) *lease {
+func (d *Device) part(l *lease) *lease {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	at := slices.IndexFunc(d.leases, func(o *lease) bool { return l == nil || o == l })
@@ -148,7 +149,7 @@ func (d *device) part(l *lease) *lease {
 
 // setLeasesLocked replaces the leases and wakes who waits for some to come or go.
 // mu is held.
-func (d *device) setLeasesLocked(leases []*lease) {
+func (d *Device) setLeasesLocked(leases []*lease) {
 	d.leases = leases
 	d.users.Store(&leases)
 	close(d.changed)

@@ -1,22 +1,24 @@
-package bridge
+package device
 
 import (
 	"fmt"
 	"maps"
 	"slices"
 
+	"github.com/serialspan/serialspan/bridge/internal/slot"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/registry"
 )
 
-// view is what the registry shall show.
-func (d *device) view() registry.Device {
-	port := d.slot.current()
+// View is what the registry shall show.
+func (d *Device) View() registry.Device {
+	port := d.slot.Current()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	v := registry.Device{
-		Name: d.name, Kind: d.want.kind, Profile: d.want.profile.Name, Hardware: hardwareOf(d.want.candidate),
-		Labels: maps.Clone(d.want.labels), Line: d.lineLocked(port).String(),
+		Name: d.name, Kind: d.want.Kind, Profile: d.want.Profile.Name, Hardware: hardwareOf(d.want.Candidate),
+		Labels: maps.Clone(d.want.Labels), Line: d.lineLocked(port).String(),
 		Capabilities: slices.Clone(d.can),
 	}
 	held := ""
@@ -25,9 +27,9 @@ func (d *device) view() registry.Device {
 		held = ", its session is held"
 	}
 	switch {
-	case d.want.candidate.Skip != "":
-		v.State, v.Detail = registry.StateFault, "left alone: "+d.want.candidate.Skip
-	case !d.want.present:
+	case d.want.Candidate.Skip != "":
+		v.State, v.Detail = registry.StateFault, "left alone: "+d.want.Candidate.Skip
+	case !d.want.Present:
 		v.State, v.Detail = registry.StateAway, "unplugged"+held
 	case port == nil && d.fault == "":
 		v.State, v.Detail = registry.StateAway, "being opened"
@@ -48,9 +50,17 @@ func (d *device) view() registry.Device {
 }
 
 // lineLocked returns the line settings in force, or those to come. mu is held.
-func (d *device) lineLocked(port Port) line.Settings {
+func (d *Device) lineLocked(port slot.Port) line.Settings {
 	if port != nil {
 		return port.Line()
 	}
-	return d.set.over(d.want.spec()).Line
+	return d.set.over(specOf(d.want)).Line
+}
+
+// hardwareOf is what the registry says of c.
+func hardwareOf(c rule.Candidate) registry.Hardware {
+	if c.Hardware == (registry.Hardware{}) {
+		return registry.Hardware{Path: c.Path}
+	}
+	return c.Hardware
 }

@@ -1,4 +1,4 @@
-package bridge
+package device
 
 import (
 	"cmp"
@@ -10,7 +10,7 @@ import (
 
 // remember keeps the last state of the outputs for the next port. What a session
 // did (by) is over with it; what a person did by Signal stays.
-func (d *device) remember(steps []profile.Step, by *lease) {
+func (d *Device) remember(steps []profile.Step, by *lease) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, s := range steps {
@@ -33,7 +33,7 @@ func later(before, now line.Drive) line.Drive {
 // a fresh open would give them: the person's, the rule's or the profile's, else
 // on, as Linux does. An application with HUPCL that closes its PTY drops both;
 // the next would find a device that is held in reset, or does not talk.
-func (d *device) restore(log *slog.Logger) {
+func (d *Device) restore(log *slog.Logger) {
 	select {
 	case d.signalling <- struct{}{}:
 		defer func() { <-d.signalling }()
@@ -43,7 +43,7 @@ func (d *device) restore(log *slog.Logger) {
 	d.mu.Lock()
 	before := d.set
 	d.set.dtr, d.set.rts = d.kept.dtr, d.kept.rts
-	fresh := d.set.over(d.want.spec())
+	fresh := d.set.over(specOf(d.want))
 	d.mu.Unlock()
 	var s profile.Step
 	if before.dtr != d.set.dtr {
@@ -53,12 +53,12 @@ func (d *device) restore(log *slog.Logger) {
 		s.RTS = cmp.Or(fresh.RTS, line.DriveOn)
 	}
 	mask, on := outputs(s)
-	to, ok := d.slot.current().(signaller)
+	to, ok := d.slot.Current().(signaller)
 	if !ok || mask == 0 {
 		return
 	}
 	if err := to.SetModem(mask, on); err != nil {
 		log.Warn("modem lines not set as at an open", "err", err)
 	}
-	signal(d.driven)
+	wake(d.driven)
 }

@@ -1,4 +1,4 @@
-package bridge
+package device
 
 import (
 	"time"
@@ -9,7 +9,7 @@ import (
 func (l *lease) isMonitor() bool { return l.readOnly && l.kind == capture.SessionKind }
 
 // tap tells all who monitor the device of an event. It never blocks.
-func (d *device) tap(e capture.Event) {
+func (d *Device) tap(e capture.Event) {
 	d.mu.Lock()
 	leases := d.leases
 	d.mu.Unlock()
@@ -21,7 +21,7 @@ func (d *device) tap(e capture.Event) {
 }
 
 // written is tap for bytes that the driver has taken.
-func (d *device) written(p []byte) {
+func (d *Device) written(p []byte) {
 	if len(p) > 0 {
 		d.tap(capture.Event{Kind: capture.ToDevice, Data: p})
 	}

@@ -1,4 +1,4 @@
-package bridge
+package device
 
 import (
 	"context"
@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/internal/backoff"
+	"github.com/serialspan/serialspan/bridge/internal/inventory"
 	"github.com/serialspan/serialspan/bridge/internal/port"
+	"github.com/serialspan/serialspan/bridge/internal/slot"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -33,17 +35,37 @@ var (
 	errWithdrawn = errors.New("it is not published any more")
 )
 
-// device is a published device: its port, opened again and again, and the
+// Config is what the devices of a node have in common. No field may be left out.
+type Config struct {
+	// Open opens a port.
+	Open func(PortSpec) (slot.Port, error)
+	// NameOf returns a member's name for texts that people read.
+	NameOf func(identity.NodeID) string
+	// Window is how many bytes each direction of a session keeps.
+	Window int
+	// Graves remember the sessions of all devices of the node.
+	Graves *Graves
+	// Changed is told when what View or Sessions return may have changed. It does
+	// not block.
+	Changed func()
+	// Lost is told when a port was lost, whose hardware may be elsewhere now. It
+	// does not block.
+	Lost func()
+	// Logger. Required.
+	Logger *slog.Logger
+}
+
+// Device is a published device: its port, opened again and again, and the
 // leases of those who use it, which outlive a port that is lost for as long as
-// hold. Its goroutines belong to run, which belongs to Publisher.Run: one that
+// hold. Its goroutines belong to Run, which belongs to Publisher.Run: one that
 // opens and closes the port, one that reads it, one that watches its modem
 // lines while somebody uses the device.
-type device struct {
-	publisher *Publisher
-	log       *slog.Logger
-	name      string
-	cancel    context.CancelCauseFunc // with errWithdrawn if only this device comes to its end
-	poke      chan struct{}           // want changed, or the hardware may have
+type Device struct {
+	config Config
+	log    *slog.Logger
+	name   string
+	cancel context.CancelCauseFunc // with errWithdrawn if only this device comes to its end
+	poke   chan struct{}           // want changed, or the hardware may have
 
 	// gate is held while a lease is given or taken away, which may have to
 	// wait for the port.
@@ -56,11 +78,11 @@ type device struct {
 	driven     chan struct{} // outputs were changed
 	// telling orders what is told of the others.
 	telling sync.Mutex
-	slot    *slot
-	workers sync.WaitGroup // readers and watchers; Add by run, or under mu unless closed
+	slot    *slot.Slot
+	workers sync.WaitGroup // readers and watchers; Add by Run, or under mu unless closed
 
 	mu      sync.Mutex
-	want    want
+	want    inventory.Want
 	release context.CancelCauseFunc       // makes run give the port back, while it is open
 	fault   string                        // why the port is not open; empty: it is, or was not tried
 	away    bool                          // fault means that nothing is there
@@ -86,34 +108,40 @@ type settings struct {
 	dtr, rts line.Drive
 }
 
-func newDevice(p *Publisher, w want, cancel context.CancelCauseFunc) *device {
-	d := &device{
-		publisher: p, log: p.log.With("device", w.name), name: w.name, cancel: cancel,
+// New returns a device that does nothing until Run. cancel cancels the context
+// of Run.
+func New(config Config, w inventory.Want, cancel context.CancelCauseFunc) *Device {
+	d := &Device{
+		config: config, log: config.Logger.With("device", w.Name), name: w.Name, cancel: cancel,
 		poke: make(chan struct{}, 1), gate: make(chan struct{}, 1), reading: make(chan struct{}, 1), signalling: make(chan struct{}, 1), driven: make(chan struct{}, 1),
-		slot: newSlot(), want: w, changed: make(chan struct{}),
+		slot: slot.New(), want: w, changed: make(chan struct{}),
 	}
 	d.users.Store(new([]*lease))
 	return d
 }
 
-// update takes over a changed rule or place of the hardware. A port that is
+// Withdraw makes Run come to its end, since the policy does not choose the device
+// any more; its sessions end with session.CodeWithdrawn.
+func (d *Device) Withdraw() { d.cancel(errWithdrawn) }
+
+// Update takes over a changed rule or place of the hardware. A port that is
 // open stays open unless it has to be another. eventful: what was in the way of
 // opening it may have gone.
-func (d *device) update(w want, eventful bool) {
+func (d *Device) Update(w inventory.Want, eventful bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old := d.want
 	d.want = w
-	d.can = capabilities(len(d.can) > 0, w.profile)
-	d.leaving = d.leaving && !w.present
-	if !slices.Equal(old.rule.Allow, w.rule.Allow) || !slices.Equal(old.rule.AllowRead, w.rule.AllowRead) {
+	d.can = capabilities(len(d.can) > 0, w.Profile)
+	d.leaving = d.leaving && !w.Present
+	if !slices.Equal(old.Rule.Allow, w.Rule.Allow) || !slices.Equal(old.Rule.AllowRead, w.Rule.AllowRead) {
 		d.refused = nil
 	}
-	if old.openable() == w.openable() && old.spec() == w.spec() {
+	if old.Openable() == w.Openable() && specOf(old) == specOf(w) {
 		if eventful && d.release == nil {
-			signal(d.poke)
+			wake(d.poke)
 		}
-		if d.release != nil && d.slot.isDead() {
+		if d.release != nil && d.slot.IsDead() {
 			d.release(errNotTaken) // its reader may be waiting for a consumer
 		}
 		return
@@ -121,20 +149,18 @@ func (d *device) update(w want, eventful bool) {
 	if d.release != nil {
 		d.release(errUnwanted)
 	}
-	signal(d.poke)
-	signal(d.publisher.dirty)
+	wake(d.poke)
+	d.config.Changed()
 }
 
-func (w want) spec() PortSpec {
-	return PortSpec{Path: w.candidate.Path, Line: w.rule.Line, DTR: w.rule.DTR, RTS: w.rule.RTS, RS485: w.rule.RS485}
+// specOf says how the port of w is to be opened.
+func specOf(w inventory.Want) PortSpec {
+	return PortSpec{Path: w.Candidate.Path, Line: w.Rule.Line, DTR: w.Rule.DTR, RTS: w.Rule.RTS, RS485: w.Rule.RS485}
 }
 
-// openable reports whether there is something that may be opened.
-func (w want) openable() bool { return w.present && w.candidate.Skip == "" }
-
-// run keeps the port open until ctx is done. Sessions wait for a port that
+// Run keeps the port open until ctx is done. Sessions wait for a port that
 // was lost for as long as hold.
-func (d *device) run(ctx context.Context) {
+func (d *Device) Run(ctx context.Context) {
 	pause := backoff.Backoff{First: reopenFirst, Most: reopenMost}
 	hold := time.NewTimer(time.Hour)
 	hold.Stop()
@@ -177,21 +203,21 @@ func closing(ctx context.Context) session.CloseError {
 	return session.CloseError{Code: session.CodeShuttingDown}
 }
 
-func (d *device) isOpenable() bool {
+func (d *Device) isOpenable() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.want.openable()
+	return d.want.Openable()
 }
 
 // once opens the port, sets everything again, and lends it out until it is
 // lost, ctx is done, or update wants another. It reports whether the port was
 // open, and then starts hold.
-func (d *device) once(ctx context.Context, hold *time.Timer) (was bool, err error) {
+func (d *Device) once(ctx context.Context, hold *time.Timer) (was bool, err error) {
 	d.mu.Lock()
-	wanted := d.want.spec()
+	wanted := specOf(d.want)
 	spec := d.set.over(wanted)
 	d.mu.Unlock()
-	port, err := d.publisher.config.Open(spec)
+	port, err := d.config.Open(spec)
 	if err != nil {
 		return false, err
 	}
@@ -211,7 +237,7 @@ func (d *device) once(ctx context.Context, hold *time.Timer) (was bool, err erro
 	if ctx.Err() != nil {
 		d.end(nil, closing(ctx)) // before the port is taken from them
 	}
-	d.slot.take()
+	d.slot.Take()
 	d.mu.Lock()
 	d.release, d.modems = nil, false
 	d.mu.Unlock()
@@ -235,17 +261,17 @@ func (s settings) over(spec PortSpec) PortSpec {
 
 // opened makes port the device's, unless that came to an end or changed
 // meanwhile.
-func (d *device) opened(ctx context.Context, wanted PortSpec, port Port, release context.CancelCauseFunc) bool {
+func (d *Device) opened(ctx context.Context, wanted PortSpec, port slot.Port, release context.CancelCauseFunc) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if ctx.Err() != nil || d.want.spec() != wanted || !d.want.openable() {
+	if ctx.Err() != nil || specOf(d.want) != wanted || !d.want.Openable() {
 		return false
 	}
 	d.fault, d.away, d.release = "", false, release
 	d.opens++
-	d.slot.put(port, func() { release(errNotTaken) })
+	d.slot.Put(port, func() { release(errNotTaken) })
 	d.log.Info("port opened", "path", wanted.Path)
-	signal(d.publisher.dirty)
+	d.config.Changed()
 	return true
 }
 
@@ -258,7 +284,7 @@ type takingReader interface {
 // pump reads the port until it fails. What arrives while nobody uses the device
 // is dropped: bytes are for those who had it when they were taken from the
 // driver, not for who came while they were on their way here.
-func (d *device) pump(ctx context.Context, port Port) error {
+func (d *Device) pump(ctx context.Context, port slot.Port) error {
 	select {
 	case d.reading <- struct{}{}:
 		defer func() { <-d.reading }()
@@ -290,21 +316,21 @@ func (d *device) pump(ctx context.Context, port Port) error {
 
 // lost notes why the port is not open. was: it was open until now; then those
 // who use the device are told that it is away.
-func (d *device) lost(was bool, err error) {
+func (d *Device) lost(was bool, err error) {
 	text := "cannot be opened"
 	if err != nil {
 		text = err.Error()
 	}
 	d.mu.Lock()
 	switch {
-	case !d.want.present:
+	case !d.want.Present:
 		text = "unplugged"
 	case errors.Is(err, errUnwanted):
 		text = "being opened anew"
 	}
 	said := d.fault == text
 	d.fault, d.away = text, isAway(err)
-	users, openable := d.leases, d.want.openable()
+	users, openable := d.leases, d.want.Openable()
 	d.mu.Unlock()
 	if was && len(users) > 0 {
 		d.log.Warn("device is away, its sessions are held", "hold", d.holdTime(), "err", text)
@@ -312,12 +338,12 @@ func (d *device) lost(was bool, err error) {
 		d.log.Warn("port is not open, retrying", "err", text)
 	}
 	if was {
-		signal(d.publisher.rescan) // it may be elsewhere by now
+		d.config.Lost() // it may be elsewhere by now
 		for _, l := range users {
 			l.link.OfferControl(session.Control{Kind: session.KindPort, Bits: session.PortAway, Text: clip(text)})
 		}
 	}
-	signal(d.publisher.dirty)
+	d.config.Changed()
 }
 
 // isAway tells a device that is not there from one that cannot be used.
@@ -326,11 +352,11 @@ func isAway(err error) bool {
 }
 
 // whyGone says what ends sessions that waited for the port.
-func (d *device) whyGone() string {
+func (d *Device) whyGone() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case !d.want.present:
+	case !d.want.Present:
 		return "unplugged"
 	case d.fault == "":
 		return "being opened"
@@ -338,13 +364,21 @@ func (d *device) whyGone() string {
 	return d.fault
 }
 
-func (d *device) holdTime() time.Duration {
+func (d *Device) holdTime() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.want.rule.hold()
+	return d.want.Rule.Hold
 }
 
 // clip makes text fit into a control.
 func clip(text string) string {
 	return strings.ToValidUTF8(text[:min(len(text), session.MaxText)], "")
+}
+
+// wake wakes the one who waits for ch, once.
+func wake(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
 }

@@ -1,4 +1,4 @@
-package bridge
+package slot
 
 import (
 	"errors"
@@ -19,7 +19,7 @@ type queuer interface {
 	Queued() (int, error)
 }
 
-// slot is a device's place for its port, which may be lost and put in again
+// Slot is a device's place for its port, which may be lost and put in again
 // while sessions write. Who writes while it is empty waits. Bytes that the
 // driver took are gone from the session: should the port be lost, they may or
 // may not have reached the device, and are counted. They are not written again.
@@ -28,13 +28,13 @@ type queuer interface {
 // that a write of one is not cut by another's; then it is the turn of who has
 // waited longest. So one that always has more to write gets no more than a share,
 // and waits, like the device, by its session's window.
-type slot struct {
+type Slot struct {
 	mu      sync.Mutex
 	changed chan struct{} // closed and made anew when port or turn change
 	port    Port          // nil: empty
 	lost    func()        // port does not take bytes any more
-	turn    *lease        // is in the middle of a write
-	line    []*lease      // wait for their turn, in the order of coming
+	turn    *Writer       // is in the middle of a write
+	line    []*Writer     // wait for their turn, in the order of coming
 	writing Port          // of the one whose turn it is, while it blocks
 
 	written, settled uint64 // taken by port; of these, known to have left it
@@ -44,17 +44,27 @@ type slot struct {
 	ticking          bool
 }
 
-func newSlot() *slot { return &slot{changed: make(chan struct{})} }
+// Writer is one of those who write to a slot.
+type Writer struct {
+	slot  *Slot
+	until expiry
+}
+
+// NewWriter returns another who writes. It has nothing to close.
+func (s *Slot) NewWriter() *Writer { return &Writer{slot: s} }
+
+// New returns an empty slot.
+func New() *Slot { return &Slot{changed: make(chan struct{})} }
 
 // wakeLocked wakes who waits. mu is held.
-func (s *slot) wakeLocked() {
+func (s *Slot) wakeLocked() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// put makes port the one that is written to. lost is called when it fails; it
+// Put makes port the one that is written to. lost is called when it fails; it
 // must not block.
-func (s *slot) put(port Port, lost func()) {
+func (s *Slot) Put(port Port, lost func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.port, s.lost = port, lost
@@ -62,8 +72,8 @@ func (s *slot) put(port Port, lost func()) {
 	s.wakeLocked()
 }
 
-// take empties the slot, before its port is closed.
-func (s *slot) take() {
+// Take empties the slot, before its port is closed.
+func (s *Slot) Take() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.port == nil {
@@ -79,9 +89,9 @@ func (s *slot) take() {
 	s.wakeLocked()
 }
 
-// doubt returns up to how many bytes the drivers of lost ports had that may
+// Doubt returns up to how many bytes the drivers of lost ports had that may
 // not have reached the device, and forgets them.
-func (s *slot) doubt() uint64 {
+func (s *Slot) Doubt() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := s.unsure
@@ -89,16 +99,16 @@ func (s *slot) doubt() uint64 {
 	return n
 }
 
-// current returns the port, nil if there is none.
-func (s *slot) current() Port {
+// Current returns the port, nil if there is none.
+func (s *Slot) Current() Port {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.port
 }
 
-// isDead reports whether there is a port and its driver answers no more.
-func (s *slot) isDead() bool {
-	q, ok := s.current().(queuer)
+// IsDead reports whether there is a port and its driver answers no more.
+func (s *Slot) IsDead() bool {
+	q, ok := s.Current().(queuer)
 	if !ok {
 		return false
 	}
@@ -106,15 +116,16 @@ func (s *slot) isDead() bool {
 	return err != nil
 }
 
-// leave ends the turn of l, and its waiting for one.
-func (s *slot) leave(l *lease) {
+// Leave ends the turn of w, and its waiting for one.
+func (w *Writer) Leave() {
+	s := w.slot
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := slices.Index(s.line, l)
+	at := slices.Index(s.line, w)
 	if at >= 0 {
 		s.line = slices.Delete(s.line, at, at+1)
 	}
-	if s.turn == l {
+	if s.turn == w {
 		s.turn = nil
 	} else if at < 0 {
 		return
@@ -122,39 +133,41 @@ func (s *slot) leave(l *lease) {
 	s.wakeLocked()
 }
 
-// yield ends the turn of l if another waits for it.
-func (s *slot) yield(l *lease) {
+// Yield ends the turn of w if another waits for it.
+func (w *Writer) Yield() {
+	s := w.slot
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.turn == l && len(s.line) > 0 {
+	if s.turn == w && len(s.line) > 0 {
 		s.turn = nil
 		s.wakeLocked()
 	}
 }
 
-// isTurn reports whether l may write now. mu is held.
-func (s *slot) isTurn(l *lease) bool {
+// isTurn reports whether w may write now. mu is held.
+func (s *Slot) isTurn(w *Writer) bool {
 	switch {
 	case s.port == nil || s.writing != nil:
 		return false
 	case s.turn != nil:
-		return s.turn == l
+		return s.turn == w
 	}
-	return len(s.line) == 0 || s.line[0] == l
+	return len(s.line) == 0 || s.line[0] == w
 }
 
-// tryWrite hands over what the driver takes at once, nothing if it is not the
-// turn of l.
-func (s *slot) tryWrite(l *lease, p []byte) int {
+// TryWrite hands over what the driver takes at once, nothing if it is not the
+// turn of w.
+func (w *Writer) TryWrite(p []byte) int {
+	s := w.slot
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.isTurn(l) {
+	if !s.isTurn(w) {
 		return 0
 	}
 	n, err := s.port.TryWrite(p)
 	s.countLocked(n)
 	if n > 0 && n < len(p) {
-		s.turn = l
+		s.turn = w
 	}
 	if err != nil {
 		s.lost()
@@ -162,14 +175,14 @@ func (s *slot) tryWrite(l *lease, p []byte) int {
 	return n
 }
 
-// write hands over all of p. It waits for a port, its turn and the driver,
+// Write hands over all of p. It waits for a port, its turn and the driver,
 // until the wait is over; then it says os.ErrDeadlineExceeded.
-func (s *slot) write(l *lease, p []byte, until *expiry) (int, error) {
-	over := until.passed()
+func (w *Writer) Write(p []byte) (int, error) {
+	s, over := w.slot, w.until.passed()
 	for done := 0; ; {
-		port, changed := s.begin(l)
+		port, changed := s.begin(w)
 		if isClosed(over) {
-			s.finish(l, port, 0, over, nil)
+			s.finish(w, port, 0, over, nil)
 			return done, os.ErrDeadlineExceeded
 		}
 		if port == nil {
@@ -181,7 +194,7 @@ func (s *slot) write(l *lease, p []byte, until *expiry) (int, error) {
 		}
 		n, err := port.Write(p[done:])
 		done += n
-		s.finish(l, port, n, over, err)
+		s.finish(w, port, n, over, err)
 		if done == len(p) {
 			return done, nil
 		}
@@ -198,33 +211,33 @@ func (s *slot) write(l *lease, p []byte, until *expiry) (int, error) {
 	}
 }
 
-// begin returns the port if it is the turn of l, else nil and what is closed
-// when that may have changed; then l waits in line until leave.
-func (s *slot) begin(l *lease) (Port, <-chan struct{}) {
+// begin returns the port if it is the turn of w, else nil and what is closed
+// when that may have changed; then w waits in line until leave.
+func (s *Slot) begin(w *Writer) (Port, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.isTurn(l) {
-		if s.turn != l && !slices.Contains(s.line, l) {
-			s.line = append(s.line, l)
+	if !s.isTurn(w) {
+		if s.turn != w && !slices.Contains(s.line, w) {
+			s.line = append(s.line, w)
 		}
 		return nil, s.changed
 	}
-	if len(s.line) > 0 && s.line[0] == l {
+	if len(s.line) > 0 && s.line[0] == w {
 		s.line = slices.Delete(s.line, 0, 1)
 	}
-	s.turn, s.writing = l, s.port
+	s.turn, s.writing = w, s.port
 	return s.port, s.changed
 }
 
 // finish ends a write to port that took n bytes.
-func (s *slot) finish(l *lease, port Port, n int, over <-chan struct{}, err error) {
+func (s *Slot) finish(w *Writer, port Port, n int, over <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if port == nil {
 		return
 	}
 	s.writing = nil
-	if s.turn != l {
+	if s.turn != w {
 		s.wakeLocked() // it left meanwhile
 	}
 	late := isClosed(over) || errors.Is(err, os.ErrDeadlineExceeded)
@@ -241,12 +254,13 @@ func (s *slot) finish(l *lease, port Port, n int, over <-chan struct{}, err erro
 	}
 }
 
-// setDeadline makes a write of l end at t; the zero time: never.
-func (s *slot) setDeadline(l *lease, until *expiry, t time.Time) {
-	until.set(t)
+// SetDeadline makes a write of w end at t; the zero time: never.
+func (w *Writer) SetDeadline(t time.Time) {
+	w.until.set(t)
+	s := w.slot
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.turn == l && s.writing != nil {
+	if s.turn == w && s.writing != nil {
 		_ = s.writing.SetWriteDeadline(t)
 	}
 }
@@ -261,7 +275,7 @@ func isClosed(ch <-chan struct{}) bool {
 }
 
 // countLocked counts n bytes that the driver took. mu is held.
-func (s *slot) countLocked(n int) {
+func (s *Slot) countLocked(n int) {
 	if n <= 0 {
 		return
 	}
@@ -282,7 +296,7 @@ func (s *slot) countLocked(n int) {
 }
 
 // tick runs on the timer's own goroutine.
-func (s *slot) tick() {
+func (s *Slot) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ticking = false
@@ -295,7 +309,7 @@ func (s *slot) tick() {
 
 // settleLocked asks the driver what it has, and reports whether it answered.
 // mu is held.
-func (s *slot) settleLocked() bool {
+func (s *Slot) settleLocked() bool {
 	q, ok := s.port.(queuer)
 	if !ok {
 		return false

@@ -1,4 +1,4 @@
-package bridge
+package device
 
 import (
 	"context"
@@ -17,9 +17,8 @@ const drainTimeout = 5 * time.Second
 // portSink is a device's port as the local side of one session. It outlives
 // ports: without one, bytes wait and settings are remembered.
 type portSink struct {
-	device *device
+	device *Device
 	lease  *lease
-	until  expiry
 }
 
 // TryWrite never fails: a port that does is taken out of the slot.
@@ -27,7 +26,7 @@ func (s *portSink) TryWrite(p []byte) (int, error) {
 	if s.lease.readOnly {
 		return len(p), nil // a peer that does not keep to its OPEN
 	}
-	n := s.device.slot.tryWrite(s.lease, p)
+	n := s.lease.writer.TryWrite(p)
 	s.device.written(p[:n])
 	return n, nil
 }
@@ -36,19 +35,19 @@ func (s *portSink) Write(p []byte) (int, error) {
 	if s.lease.readOnly {
 		return len(p), nil
 	}
-	n, err := s.device.slot.write(s.lease, p, &s.until)
+	n, err := s.lease.writer.Write(p)
 	s.device.written(p[:n])
 	switch l := s.lease.link; {
 	case l.Waiting() == 0:
-		s.device.slot.leave(s.lease)
+		s.lease.writer.Leave()
 	case l.IsWhole():
-		s.device.slot.yield(s.lease)
+		s.lease.writer.Yield()
 	}
 	return n, err
 }
 
 func (s *portSink) SetWriteDeadline(t time.Time) error {
-	s.device.slot.setDeadline(s.lease, &s.until, t)
+	s.lease.writer.SetDeadline(t)
 	return nil
 }
 
@@ -118,15 +117,15 @@ func (s *portSink) applyLine(ctx context.Context, text string) {
 	d.mu.Unlock()
 	for _, l := range leases {
 		if l != s.lease {
-			l.link.OfferControl(session.Control{Kind: session.KindFailed, Line: now.String(), Text: "set by " + d.publisher.config.NameOf(s.lease.peer)})
+			l.link.OfferControl(session.Control{Kind: session.KindFailed, Line: now.String(), Text: "set by " + d.config.NameOf(s.lease.peer)})
 		}
 	}
-	signal(d.publisher.dirty)
+	d.config.Changed()
 }
 
 // drain lets what was written before leave the driver.
 func (s *portSink) drain(ctx context.Context) {
-	port := s.device.slot.current()
+	port := s.device.slot.Current()
 	if port == nil {
 		return
 	}
@@ -138,7 +137,7 @@ func (s *portSink) drain(ctx context.Context) {
 }
 
 func (s *portSink) Purge(bits uint64) {
-	port := s.device.slot.current()
+	port := s.device.slot.Current()
 	if s.lease.readOnly || port == nil {
 		return
 	}
@@ -148,6 +147,6 @@ func (s *portSink) Purge(bits uint64) {
 	}
 	if bits&session.PurgeTransmit != 0 {
 		_ = port.PurgeOutput()
-		s.device.slot.leave(s.lease)
+		s.lease.writer.Leave()
 	}
 }

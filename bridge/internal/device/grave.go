@@ -1,7 +1,8 @@
-package bridge
+package device
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -20,8 +21,10 @@ type graveKey struct {
 	id   session.ID
 }
 
-// graves are those of the last sessions of a node.
-type graves struct {
+// Graves are those of the last sessions of a node, on all its devices. The zero
+// value has none. It is safe for concurrent use.
+type Graves struct {
+	mu    sync.Mutex
 	order []graveKey
 	by    map[graveKey]grave
 }
@@ -30,10 +33,10 @@ type graves struct {
 // node learn "unknown".
 const maxGraves = 64
 
-func (p *Publisher) bury(peer identity.NodeID, id session.ID, it grave) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	g, key := &p.graves, graveKey{peer, id}
+func (g *Graves) bury(peer identity.NodeID, id session.ID, it grave) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	key := graveKey{peer, id}
 	if g.by == nil {
 		g.by = map[graveKey]grave{}
 	}
@@ -47,23 +50,22 @@ func (p *Publisher) bury(peer identity.NodeID, id session.ID, it grave) {
 	}
 }
 
-// grave returns what is remembered of a session.
-func (p *Publisher) grave(peer identity.NodeID, id session.ID) (grave, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	g, ok := p.graves.by[graveKey{peer, id}]
-	return g, ok
+// of returns what is remembered of a session.
+func (g *Graves) of(peer identity.NodeID, id session.ID) (grave, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	it, ok := g.by[graveKey{peer, id}]
+	return it, ok
 }
 
 // mayRise says why a session that is over cannot begin again; nil: it may, or it
 // is not known. Who was kicked while it was out of reach would else take the
 // device back, and an open that was overtaken by a later one of the same
 // application would take it from that.
-func (p *Publisher) mayRise(peer identity.NodeID, id session.ID) error {
-	g, ok := p.grave(peer, id)
-	if !ok || !errors.Is(&g.why, session.CodeKicked) {
+func (g *Graves) mayRise(peer identity.NodeID, id session.ID) error {
+	it, ok := g.of(peer, id)
+	if !ok || !errors.Is(&it.why, session.CodeKicked) {
 		return nil
 	}
-	why := g.why
-	return &why
+	return &it.why
 }
