@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -14,23 +13,17 @@ import (
 	"sync"
 	"time"
 
-	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/remote"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
-
-// Target is where a device is: what a name resolves to.
-type Target struct {
-	Owner  identity.NodeID
-	Device string        // name by which the owner publishes it
-	Line   line.Settings // as the registry knows them; may be zero
-}
 
 // AttacherConfig configures an Attacher.
 type AttacherConfig struct {
 	// Resolve finds a device by name or name@node. Required.
-	Resolve func(query string) (Target, error)
+	Resolve func(query string) (use.Target, error)
 	// Watch returns a channel that signals changes of what Resolve or Dial
 	// may say, and a function that ends it. Default: no signals, only
 	// retries with growing pauses.
@@ -55,8 +48,8 @@ type AttacherConfig struct {
 
 func (c AttacherConfig) withDefaults() AttacherConfig {
 	if c.Resolve == nil {
-		c.Resolve = func(query string) (Target, error) {
-			return Target{}, fmt.Errorf("resolve %q: no registry", query)
+		c.Resolve = func(query string) (use.Target, error) {
+			return use.Target{}, fmt.Errorf("resolve %q: no registry", query)
 		}
 	}
 	if c.Watch == nil {
@@ -79,20 +72,6 @@ func (c AttacherConfig) withDefaults() AttacherConfig {
 	return c
 }
 
-// Take says what an attachment may do to another consumer of its device.
-type Take uint8
-
-// The ways of taking. TakeNormal is the zero value.
-const (
-	TakeNormal Take = iota // as the device's busy rule says
-	TakePolite             // waits until the device is free
-	TakeForce              // takes it once, whatever the rule says
-)
-
-func (t Take) wire() session.Take {
-	return [...]session.Take{TakeNormal: session.TakeNormal, TakePolite: session.TakePolite, TakeForce: session.TakeForce}[t]
-}
-
 // PTYSpec is a PTY attachment as it shall be.
 type PTYSpec struct {
 	Link  string      // absolute path of the symbolic link
@@ -112,7 +91,7 @@ type Spec struct {
 	// RFC2217 is IP:PORT to listen on for Telnet with the COM-PORT-OPTION;
 	// port 0: a free one.
 	RFC2217 string
-	Take    Take
+	Take    use.Take
 	// Line are the line settings that a session begins with; zero: the
 	// device's own. A PTY has the framing (data bits and parity) from here
 	// for ever, since no application can set it there.
@@ -129,7 +108,7 @@ func (s Spec) check() error {
 		return s.Line.Check()
 	case s.PTY != nil && s.PTY.Link == "":
 		return errors.New("no link is named for the PTY")
-	case s.Take > TakeForce:
+	case s.Take > use.TakeForce:
 		return fmt.Errorf("take %d is not known", s.Take)
 	}
 	return nil
@@ -180,6 +159,8 @@ var ErrNoAttachment = errors.New("no such attachment")
 // it returns. All methods are safe for concurrent use.
 type Attacher struct {
 	config AttacherConfig
+	each   use.Config // of its uses
+	opener *remote.Opener
 
 	mu sync.Mutex
 	// child makes a context that ends with Run, workers are joined by it;
@@ -191,7 +172,13 @@ type Attacher struct {
 
 // NewAttacher returns an Attacher that does nothing until Run.
 func NewAttacher(config AttacherConfig) *Attacher {
-	return &Attacher{config: config.withDefaults(), attachments: map[string]*attachment{}}
+	config = config.withDefaults()
+	a := &Attacher{
+		config: config, attachments: map[string]*attachment{},
+		each: use.Config{Resolve: config.Resolve, Watch: config.Watch, Dial: config.Dial, Hold: config.Hold, Window: config.Window},
+	}
+	a.opener = remote.NewOpener(&a.each, config.Logger, a.within)
+	return a
 }
 
 // Run keeps the attachments until ctx is done, and returns nil then. Those
@@ -203,7 +190,7 @@ func (a *Attacher) Run(ctx context.Context) error {
 		a.mu.Unlock()
 		return errors.New("run attacher: it is running")
 	}
-	ctx, end := ending(ctx)
+	ctx, end := use.Ending(ctx)
 	defer end()
 	a.child = func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
 	a.workers = &workers
@@ -236,9 +223,9 @@ func (a *Attacher) startLocked(t *attachment) {
 // the listener stands, which takes no time, and fails if they cannot be made;
 // otherwise Run makes them. The same
 // attachment again changes nothing.
-func (a *Attacher) Attach(s Spec) (Status, error) {
+func (a *Attacher) Attach(s Spec) (use.Status, error) {
 	if err := s.check(); err != nil {
-		return Status{}, fmt.Errorf("attach %q: %w", s.Device, err)
+		return use.Status{}, fmt.Errorf("attach %q: %w", s.Device, err)
 	}
 	a.mu.Lock()
 	for _, other := range a.attachments {
@@ -250,14 +237,14 @@ func (a *Attacher) Attach(s Spec) (Status, error) {
 			return other.status(), nil
 		}
 		a.mu.Unlock()
-		return Status{}, fmt.Errorf("attach %q at %s: %w: %s", s.Device, s.where(), ErrPlaceTaken, other.spec.ID)
+		return use.Status{}, fmt.Errorf("attach %q at %s: %w: %s", s.Device, s.where(), ErrPlaceTaken, other.spec.ID)
 	}
 	if s.ID == "" {
 		s.ID = a.freeID(s)
 	}
 	if _, taken := a.attachments[s.ID]; taken {
 		a.mu.Unlock()
-		return Status{}, fmt.Errorf("attach %q as %q: %w", s.Device, s.ID, ErrPlaceTaken)
+		return use.Status{}, fmt.Errorf("attach %q as %q: %w", s.Device, s.ID, ErrPlaceTaken)
 	}
 	t := newAttachment(a, s)
 	a.attachments[s.ID] = t
@@ -276,7 +263,7 @@ func (a *Attacher) Attach(s Spec) (Status, error) {
 	}
 	if err := t.setupError(); err != nil {
 		_ = a.Detach(s.ID)
-		return Status{}, fmt.Errorf("attach %q: %w", s.Device, err)
+		return use.Status{}, fmt.Errorf("attach %q: %w", s.Device, err)
 	}
 	return t.status(), nil
 }
@@ -311,77 +298,17 @@ func (a *Attacher) Detach(id string) error {
 }
 
 // Statuses returns all attachments, sorted by ID.
-func (a *Attacher) Statuses() []Status {
+func (a *Attacher) Statuses() []use.Status {
 	a.mu.Lock()
 	all := make([]*attachment, 0, len(a.attachments))
 	for _, t := range a.attachments {
 		all = append(all, t)
 	}
 	a.mu.Unlock()
-	statuses := make([]Status, 0, len(all))
+	statuses := make([]use.Status, 0, len(all))
 	for _, t := range all {
 		statuses = append(statuses, t.status())
 	}
-	slices.SortFunc(statuses, func(x, y Status) int { return strings.Compare(x.ID, y.ID) })
+	slices.SortFunc(statuses, func(x, y use.Status) int { return strings.Compare(x.ID, y.ID) })
 	return statuses
-}
-
-// OpenRaw opens a device as a stream of bytes, for a console. It blocks until
-// there is a session, the owner or the registry refused (the error unwraps to
-// a session.Code or is a *TargetError), the hold time has passed, or ctx is
-// done, which later means nothing. The stream survives outages up to the hold
-// time; Read then fails with the reason. Close gives what was written a
-// moment to be delivered.
-func (a *Attacher) OpenRaw(ctx context.Context, device string, take Take) (io.ReadWriteCloser, error) {
-	if take > TakeForce {
-		return nil, fmt.Errorf("open %q: take %d is not known", device, take)
-	}
-	r, err := a.openStream(ctx, stream{device: device, kind: "console", take: take.wire()}, func(r *raw) link.Sink { return rawSink{r} })
-	if err != nil {
-		return nil, fmt.Errorf("open %q: %w", device, err)
-	}
-	return r, nil
-}
-
-// stream is what openStream opens.
-type stream struct {
-	device, kind string
-	line         string // settings to begin with; empty: the device's own
-	take         session.Take
-	readOnly     bool
-}
-
-// openStream opens a stream of some kind; side makes what the session writes
-// to.
-func (a *Attacher) openStream(ctx context.Context, s stream, side func(*raw) link.Sink) (*raw, error) {
-	a.mu.Lock()
-	if a.child == nil {
-		a.mu.Unlock()
-		return nil, ErrNotRunning
-	}
-	if s.device == "" {
-		a.mu.Unlock()
-		return nil, errors.New("no device is named")
-	}
-	runCtx, release := a.child()
-	r := newRaw()
-	r.use = newUse(&a.config, a.config.Logger.With("device", s.device), s.device, s.kind, side(r), &right{take: s.take})
-	r.use.line, r.use.readOnly = s.line, s.readOnly
-	r.use.eager = true
-	r.use.start(runCtx, a.workers, func(err error) {
-		release()
-		r.ended(err)
-	})
-	a.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() { r.use.cancel(context.Cause(ctx)) })
-	_, err := r.use.session()
-	if !stop() && err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		r.use.cancel(err)
-		<-r.use.done
-		return nil, r.reason()
-	}
-	return r, nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/registry"
 )
 
@@ -26,7 +27,7 @@ func TestAttach(t *testing.T) {
 	defer taken.Close()
 	first := bridge.Spec{ID: "one", Device: "lab", PTY: &bridge.PTYSpec{Link: ours}}
 	for range 2 { // the same again changes nothing
-		if s, err := b.attacher.Attach(first); err != nil || s.ID != "one" || s.State != bridge.AttachmentWaiting {
+		if s, err := b.attacher.Attach(first); err != nil || s.ID != "one" || s.State != use.Waiting {
 			t.Fatalf("%+v, %v", s, err)
 		}
 	}
@@ -77,11 +78,11 @@ func TestAttachBeforeRun(t *testing.T) {
 		{ID: "a", Device: "lab", PTY: &bridge.PTYSpec{Link: link}},
 		{ID: "b", Device: "lab", PTY: &bridge.PTYSpec{Link: link + "/impossible"}},
 	} {
-		if s, err := a.Attach(s); err != nil || s.State != bridge.AttachmentWaiting {
+		if s, err := a.Attach(s); err != nil || s.State != use.Waiting {
 			t.Fatalf("%+v, %v", s, err)
 		}
 	}
-	if _, err := a.OpenRaw(context.Background(), "lab", bridge.TakeNormal); !errors.Is(err, bridge.ErrNotRunning) {
+	if _, err := a.OpenRaw(context.Background(), "lab", use.TakeNormal); !errors.Is(err, bridge.ErrNotRunning) {
 		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -90,7 +91,7 @@ func TestAttachBeforeRun(t *testing.T) {
 	b := &bench{t: t, states: make(chan registry.State)}
 	b.eventually("link stands, and the other has failed", func() bool {
 		_, err := os.Lstat(link)
-		return err == nil && a.Statuses()[1].State == bridge.AttachmentFailed
+		return err == nil && a.Statuses()[1].State == use.Failed
 	})
 	cancel()
 	if err := <-done; err != nil {

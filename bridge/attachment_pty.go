@@ -11,6 +11,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/internal/pty"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 )
 
 // runPTY keeps a PTY standing until ctx is done or an application had to be
@@ -81,7 +82,7 @@ type ptyReader struct {
 	attachment *attachment
 	tty        *pty.PTY
 	workers    *sync.WaitGroup
-	use        *use          // nil: no application has it open
+	use        *use.Use      // nil: no application has it open
 	line       line.Settings // what an application has set
 	seen       line.Settings // as last told of
 	off        bool          // the application has set B0
@@ -93,17 +94,17 @@ func (r *ptyReader) run(ctx context.Context) {
 		if r.use == nil {
 			return
 		}
-		if !errors.Is(context.Cause(ctx), errAttacherEnds) { // or it ends by that
-			r.use.cancel(errLocalClosed)
+		if !errors.Is(context.Cause(ctx), use.ErrEnds) { // or it ends by that
+			r.use.Cancel(use.ErrLocalClosed)
 		}
-		<-r.use.done
+		<-r.use.Done
 	}()
 	r.goOn(ctx)
 	buf := make([]byte, 4096) // pty.Read returns no more
 	for {
 		n, event, err := r.tty.Read(buf)
 		if n > 0 && r.use != nil {
-			_ = r.use.send(buf[:n]) // fails when the use is over: the hang-up comes next
+			_ = r.use.Send(buf[:n]) // fails when the use is over: the hang-up comes next
 		}
 		if event.What != 0 {
 			r.handle(ctx, event)
@@ -132,11 +133,11 @@ func (r *ptyReader) handle(ctx context.Context, e pty.Event) {
 	// nothing on a real line: the bytes have left. Here the kernel calls them
 	// drained at once, and they are still on their way.
 	if e.What.Has(pty.PurgeInput) {
-		r.use.purge(session.PurgeReceive)
+		r.use.Purge(session.PurgeReceive)
 	}
 	if e.What.Has(pty.Closed) {
 		if e.HangUpOnClose && !e.LinesOff {
-			r.use.drive(line.ModemOutputs, 0)
+			r.use.Drive(line.ModemOutputs, 0)
 		}
 		r.off = false
 		r.close()
@@ -146,7 +147,7 @@ func (r *ptyReader) handle(ctx context.Context, e pty.Event) {
 // begin starts a use for an application that has opened.
 func (r *ptyReader) begin(ctx context.Context) {
 	r.use = r.attachment.begin(ctx, ptySink{r.tty}, r.wanted(), r.workers, func(err error) {
-		if err != errLocalClosed && !errors.Is(err, errAttacherEnds) {
+		if err != use.ErrLocalClosed && !errors.Is(err, use.ErrEnds) {
 			r.attachment.keeping.drop()
 			_ = r.tty.Close() // hangs up; runPTY comes again with a new one
 		}
@@ -156,8 +157,8 @@ func (r *ptyReader) begin(ctx context.Context) {
 // close ends the use of an application that has closed, once what it wrote is
 // delivered.
 func (r *ptyReader) close() {
-	r.use.finish(r.use.holdTime())
-	if r.closing = r.use.isAtRest(); !r.closing {
+	r.use.Finish(r.use.HoldTime())
+	if r.closing = r.use.IsAtRest(); !r.closing {
 		r.use = nil
 	}
 }
@@ -172,16 +173,16 @@ func (r *ptyReader) changed(e pty.Event) {
 		if e.LinesOff {
 			on = 0
 		}
-		r.use.drive(line.ModemOutputs, on)
+		r.use.Drive(line.ModemOutputs, on)
 	}
 	if r.line == e.Line {
 		return
 	}
 	r.want(e.Line)
 	if r.attachment.spec.Line.IsZero() {
-		r.use.setFrameless(e.Line)
+		r.use.SetFrameless(e.Line)
 	} else {
-		r.use.setLine(e.Line)
+		r.use.SetLine(e.Line)
 	}
 }
 

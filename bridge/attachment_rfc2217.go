@@ -11,6 +11,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/rfc2217"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 )
 
 // What waits for an RFC 2217 client, in bytes.
@@ -32,7 +33,7 @@ func (t *attachment) serveRFC2217(ctx context.Context, conn net.Conn, workers *s
 	c := &rfcClient{conn: conn}
 	c.changed = sync.NewCond(&c.mu)
 	c.use = t.begin(ctx, c, t.spec.Line.String(), workers, func(error) { c.close() })
-	defer func() { c.use.finish(c.use.holdTime()) }()
+	defer func() { c.use.Finish(c.use.HoldTime()) }()
 	early, ok := c.await(workers)
 	if !ok {
 		c.close()
@@ -48,7 +49,7 @@ func (t *attachment) serveRFC2217(ctx context.Context, conn net.Conn, workers *s
 // writes to it. One goroutine reads the connection, one writes it.
 type rfcClient struct {
 	conn net.Conn
-	use  *use
+	use  *use.Use
 
 	mu      sync.Mutex
 	changed *sync.Cond       // of mu: all below
@@ -67,7 +68,7 @@ type rfcClient struct {
 func (c *rfcClient) await(workers *sync.WaitGroup) (early []byte, ok bool) {
 	ready := make(chan error, 1)
 	workers.Go(func() {
-		_, err := c.use.session()
+		_, err := c.use.Session()
 		ready <- err
 		_ = c.conn.SetReadDeadline(time.Unix(1, 0)) // long ago: Read returns at once
 	})
@@ -91,7 +92,7 @@ func (c *rfcClient) await(workers *sync.WaitGroup) (early []byte, ok bool) {
 
 // start makes the machine, with what is in force at the port.
 func (c *rfcClient) start() {
-	inForce, can := c.use.port()
+	inForce, can := c.use.Port()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// A connect leaves DTR and RTS as the device's rule has them. How they stand
@@ -162,19 +163,19 @@ func (c *rfcClient) next(p []byte) (rfc2217.Request, int, bool) {
 func (c *rfcClient) do(r rfc2217.Request) error {
 	switch r.Kind {
 	case rfc2217.KindData:
-		return c.use.send(r.Data)
+		return c.use.Send(r.Data)
 	case rfc2217.KindLine:
-		c.use.setLine(r.State.Line)
+		c.use.SetLine(r.State.Line)
 	case rfc2217.KindOutputs:
-		c.use.drive(r.Mask, r.State.Outputs)
+		c.use.Drive(r.Mask, r.State.Outputs)
 	case rfc2217.KindBreak:
 		on := uint64(0)
 		if r.State.Break {
 			on = 1
 		}
-		c.use.control(session.Control{Kind: session.KindBreak, Bits: on})
+		c.use.Control(session.Control{Kind: session.KindBreak, Bits: on})
 	case rfc2217.KindTimedBreak:
-		c.use.control(session.Control{Kind: session.KindBreak, Millis: uint64(rfcBreak.Milliseconds())})
+		c.use.Control(session.Control{Kind: session.KindBreak, Millis: uint64(rfcBreak.Milliseconds())})
 	case rfc2217.KindPurge:
 		var bits uint64
 		if r.Purge&rfc2217.PurgeReceive != 0 {
@@ -183,7 +184,7 @@ func (c *rfcClient) do(r rfc2217.Request) error {
 		if r.Purge&rfc2217.PurgeTransmit != 0 {
 			bits |= session.PurgeTransmit
 		}
-		c.use.purge(bits)
+		c.use.Purge(bits)
 	}
 	return nil
 }

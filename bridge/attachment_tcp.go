@@ -62,14 +62,14 @@ func (t *attachment) serveTCP(ctx context.Context, conn net.Conn, workers *sync.
 	buf := make([]byte, session.MaxData)
 	for {
 		n, err := conn.Read(buf)
-		if n > 0 && u.send(buf[:n]) != nil {
+		if n > 0 && u.Send(buf[:n]) != nil {
 			break // the use is over
 		}
 		if err != nil {
 			break
 		}
 	}
-	u.finish(u.holdTime())
+	u.Finish(u.HoldTime())
 	_ = conn.Close()
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/internal/pty"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 )
 
 // FileStore keeps open files beyond the life of this process and has those that
@@ -156,9 +157,9 @@ func (t *attachment) note() {
 	t.mu.Unlock()
 	var id session.ID
 	if u != nil {
-		id = u.latest()
+		id = u.Latest()
 	}
-	k.running(u != nil, t.right.isKicked(), id, wanted)
+	k.running(u != nil, t.right.IsKicked(), id, wanted)
 }
 
 // masterAndMemory tells the two apart: a store gives them back in any order.
@@ -221,19 +222,19 @@ func knownLine(text string) line.Settings {
 // inherit takes over what the record says.
 func (t *attachment) inherit(k *keeping, r handover.Record, unread error) {
 	if r.Kicked {
-		t.right.lose()
+		t.right.Lose()
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.keeping, t.rest, t.wanted = k, &r, knownLine(r.Wanted)
-	t.totals.add(totals{r.Totals.Sent, r.Totals.Received, r.Totals.Resumed, r.Totals.Gaps, r.Totals.Lost})
+	t.totals.Add(use.Totals{Sent: r.Totals.Sent, Received: r.Totals.Received, Resumed: r.Totals.Resumed, Gaps: r.Totals.Gaps, Lost: r.Totals.Lost})
 	switch {
 	case r.Kind == handover.AtRest:
 		t.log.Info("terminal taken over from the agent before", "session", r.Session)
 	case unread == nil && !r.InUse:
 		t.log.Info("terminal taken over from an agent that was killed; nobody used it")
 	default:
-		t.totals.add(totals{gaps: 1})
+		t.totals.Add(use.Totals{Gaps: 1})
 		t.log.Warn("terminal taken over from an agent that was killed; what was on its way is lost, in both directions", "session", r.Session, "unknown", true, "err", unread)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/internal/handover"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/rule"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/registry"
 )
 
@@ -214,7 +215,7 @@ func TestRestartBetweenOpenAndAccept(t *testing.T) {
 	r.mute = false
 	r.mu.Unlock()
 	r.start()
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	r.eventually("it is written", func() bool {
 		got := port.all()
 		return len(got) == 1 && string(got[0].bytes) == "early"

@@ -7,32 +7,38 @@ import (
 
 	"github.com/serialspan/serialspan/bridge/internal/handover"
 	"github.com/serialspan/serialspan/bridge/internal/pty"
+	"github.com/serialspan/serialspan/bridge/use"
 )
 
 // goOn hands a new use what is left of the one of the process before, if it is
 // the first.
-func (t *attachment) goOn(u *use) {
+func (t *attachment) goOn(u *use.Use) {
 	t.mu.Lock()
 	r := t.rest
 	t.rest = nil
-	k := t.keeping
 	t.mu.Unlock()
-	u.rest.keeps, u.rest.told = k != nil, t.note
 	switch {
 	case r == nil:
 	case r.Use != nil:
-		err := u.resume(r.Session, r.Use)
+		err := u.Resume(r.Session, r.Use)
 		if err == nil {
 			return
 		}
 		t.mu.Lock()
-		t.totals.add(totals{gaps: 1})
+		t.totals.Add(use.Totals{Gaps: 1})
 		t.mu.Unlock()
 		t.log.Warn("session of the agent before cannot go on; what was on its way is lost, in both directions", "session", r.Session, "unknown", true, "err", err)
-		u.replace(r.Session)
+		u.Replace(r.Session)
 	case r.Kind != handover.AtRest && (r.InUse || r.Kind == 0):
-		u.replace(r.Session)
+		u.Replace(r.Session)
 	}
+}
+
+// isKept reports whether there is a store that keeps the attachment's terminal.
+func (t *attachment) isKept() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.keeping != nil
 }
 
 // goOn makes the reader go on where that of the process before left.
@@ -56,7 +62,7 @@ func (r *ptyReader) goOn(ctx context.Context) {
 	r.off = from.Use.LinesOff
 	r.begin(ctx)
 	for _, step := range from.Use.Unsent {
-		r.use.again(step)
+		r.use.Again(step)
 	}
 	if from.Use.Closing {
 		r.close()
@@ -70,7 +76,7 @@ func (t *attachment) leavePTY(ctx context.Context, tty *pty.PTY, r *ptyReader) {
 	t.mu.Lock()
 	k := t.keeping
 	t.mu.Unlock()
-	if k == nil || !errors.Is(context.Cause(ctx), errAttacherEnds) {
+	if k == nil || !errors.Is(context.Cause(ctx), use.ErrEnds) {
 		k.drop()
 		_ = tty.Close()
 		return
@@ -82,13 +88,13 @@ func (t *attachment) leavePTY(ctx context.Context, tty *pty.PTY, r *ptyReader) {
 	}
 	t.mu.Lock()
 	record := handover.Record{
-		Kind: handover.AtRest, Kicked: t.right.isKicked(), Wanted: t.wanted.String(), Terminal: terminalOf(state),
-		Totals: handover.Totals{Sent: t.totals.sent, Received: t.totals.received, Resumed: t.totals.resumed, Gaps: t.totals.gaps, Lost: t.totals.lost},
+		Kind: handover.AtRest, Kicked: t.right.IsKicked(), Wanted: t.wanted.String(), Terminal: terminalOf(state),
+		Totals: handover.Totals{Sent: t.totals.Sent, Received: t.totals.Received, Resumed: t.totals.Resumed, Gaps: t.totals.Gaps, Lost: t.totals.Lost},
 	}
 	t.mu.Unlock()
 	if r.use != nil {
 		record.InUse = true
-		record.Use, record.Session = r.use.atRest()
+		record.Use, record.Session = r.use.AtRest()
 		record.Use.LinesOff, record.Use.Closing = r.off, r.closing
 	}
 	k.write(record)

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/registry"
 )
 
@@ -21,7 +21,7 @@ import (
 func TestRestartWithFullSession(t *testing.T) {
 	r := newReborn(t)
 	app := r.open()
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	r.reach(false)
 	first, second := everyByte(1, 300_000), everyByte(2, 5000)
 	written := make(chan error)
@@ -36,14 +36,14 @@ func TestRestartWithFullSession(t *testing.T) {
 	r.eventually("the session is full", func() bool { return r.status().Sent > 262144-4096-128 }) // the next piece does not fit beside what is kept free for controls
 	for range 3 {
 		r.restart()
-		r.becomes(bridge.AttachmentHolding)
+		r.becomes(use.Holding)
 	}
 	r.reach(true)
 	wantRead(t, r.stick, append(first, second...))
 	if err := <-written; err != nil {
 		t.Fatal(err)
 	}
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	r.eventually("the line is as the application has set it", func() bool {
 		s := r.publisher.Sessions()
 		return len(s) == 1 && s[0].Line.Baud == 9600
@@ -57,14 +57,14 @@ func TestRestartWithFullSession(t *testing.T) {
 func TestRestartWithSlowApplication(t *testing.T) {
 	r := newReborn(t)
 	app := r.open()
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	data := everyByte(3, 200_000)
 	var all sync.WaitGroup
 	all.Go(func() { mustWrite(t, r.stick, data) })
 	r.eventually("the queue is full", func() bool { return r.status().Received >= 100_000 })
 	for at := 0; at < 30_000; at += 10_000 {
 		r.restart()
-		r.becomes(bridge.AttachmentConnected)
+		r.becomes(use.Connected)
 		wantRead(t, app, data[at:at+10_000])
 	}
 	wantRead(t, app, data[30_000:])
@@ -78,7 +78,7 @@ func TestRestartWithSlowApplication(t *testing.T) {
 func TestRestartAfterClose(t *testing.T) {
 	r := newReborn(t)
 	app := r.open()
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	r.reach(false)
 	mustWrite(t, app, []byte("last words"))
 	r.eventually("the session has it", func() bool { return r.status().Sent == 10 })
@@ -90,7 +90,7 @@ func TestRestartAfterClose(t *testing.T) {
 	r.await(registry.StateAvailable)
 	// The next application is another use.
 	app = r.open()
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	mustWrite(t, r.stick, []byte("fresh"))
 	wantRead(t, app, []byte("fresh"))
 }
@@ -99,7 +99,7 @@ func TestRestartAfterClose(t *testing.T) {
 func TestRestartSeesWhatHappenedMeanwhile(t *testing.T) {
 	r := newReborn(t)
 	app := r.open()
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	r.end()
 	mustWrite(t, app, []byte("before"))
 	setBaud(t, app, 19200)
@@ -145,7 +145,7 @@ func TestCrash(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newReborn(t)
 			app := r.open()
-			r.becomes(bridge.AttachmentConnected)
+			r.becomes(use.Connected)
 			setBaud(t, app, 19200)
 			r.wantBaud(19200)
 			mustWrite(t, app, []byte("hello"))
@@ -159,7 +159,7 @@ func TestCrash(t *testing.T) {
 			}
 			r.crash(tt.change)
 			r.reach(true)
-			r.becomes(bridge.AttachmentConnected)
+			r.becomes(use.Connected)
 			mustWrite(t, app, []byte("again"))
 			wantRead(t, r.stick, []byte("again"))
 			mustWrite(t, r.stick, []byte("answer"))
@@ -196,7 +196,7 @@ func TestCrash(t *testing.T) {
 func TestRestartThenCrash(t *testing.T) {
 	r := newReborn(t)
 	app := r.open()
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	r.reach(false)
 	mustWrite(t, app, []byte("once"))
 	r.eventually("the session has it", func() bool { return r.status().Sent == 4 })
@@ -204,7 +204,7 @@ func TestRestartThenCrash(t *testing.T) {
 	r.reach(true)
 	wantRead(t, r.stick, []byte("once"))
 	r.crash(same)
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	mustWrite(t, app, []byte("more"))
 	wantRead(t, r.stick, []byte("more"))
 	if s := r.status(); s.Gaps != 1 || s.Resumed != 0 {
@@ -216,7 +216,7 @@ func TestRestartThenCrash(t *testing.T) {
 func TestRestartWithAnotherDevice(t *testing.T) {
 	r := newReborn(t)
 	app := r.open()
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	r.end()
 	r.spec.Device = "lab@elsewhere"
 	r.start()
@@ -225,7 +225,7 @@ func TestRestartWithAnotherDevice(t *testing.T) {
 		t.Errorf("the application reads %d bytes, %v, want to be hung up", n, err)
 	}
 	again := r.open()
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	mustWrite(t, again, []byte("new"))
 	wantRead(t, r.stick, []byte("new"))
 }
@@ -234,7 +234,7 @@ func TestRestartWithAnotherDevice(t *testing.T) {
 func TestHangUpOfKeptTerminal(t *testing.T) {
 	r := newReborn(t)
 	app := r.open()
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	if err := r.attacher.Detach(r.spec.PTY.Link); err != nil {
 		t.Fatal(err)
 	}
@@ -254,18 +254,18 @@ func TestHangUpOfKeptTerminal(t *testing.T) {
 func TestRestartWhileKicked(t *testing.T) {
 	r := newReborn(t)
 	app := r.open()
-	r.becomes(bridge.AttachmentConnected)
-	other, err := r.bench.attacher.OpenRaw(context.Background(), "lab", bridge.TakeForce)
+	r.becomes(use.Connected)
+	other, err := r.bench.attacher.OpenRaw(context.Background(), "lab", use.TakeForce)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.becomes(bridge.AttachmentKicked)
+	r.becomes(use.Kicked)
 	r.restart()
-	r.becomes(bridge.AttachmentKicked)
+	r.becomes(use.Kicked)
 	mustWrite(t, other, []byte("mine"))
 	wantRead(t, r.stick, []byte("mine"))
 	_ = other.Close()
-	r.becomes(bridge.AttachmentConnected)
+	r.becomes(use.Connected)
 	mustWrite(t, app, []byte("ours"))
 	wantRead(t, r.stick, []byte("ours"))
 }
@@ -281,7 +281,7 @@ func TestRestartWithSpoiledFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newReborn(t)
 			app := r.open()
-			r.becomes(bridge.AttachmentConnected)
+			r.becomes(use.Connected)
 			r.files.spoil = spoil
 			r.restart()
 			r.files.spoil = nil
@@ -290,7 +290,7 @@ func TestRestartWithSpoiledFiles(t *testing.T) {
 				t.Errorf("the application reads %d bytes, %v, want to be hung up", n, err)
 			}
 			again := r.open()
-			r.becomes(bridge.AttachmentConnected)
+			r.becomes(use.Connected)
 			mustWrite(t, again, []byte("new"))
 			wantRead(t, r.stick, []byte("new"))
 			r.restart() // the new one is kept as the old was

@@ -21,6 +21,7 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/rule"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
@@ -417,7 +418,7 @@ func (a *app) run(ctx context.Context) {
 		// The model's device sends and is read at one moment: what it sent at
 		// the very moment of an open may be of either side of it.
 		time.Sleep(time.Microsecond)
-		stream, err := a.attacher.OpenRaw(ctx, "stick", bridge.TakeNormal)
+		stream, err := a.attacher.OpenRaw(ctx, "stick", use.TakeNormal)
 		if err != nil {
 			time.Sleep(time.Duration(20+a.rng.IntN(200)) * time.Millisecond)
 			continue
@@ -461,7 +462,7 @@ func (a *app) use(stream io.ReadWriteCloser, before uint16) {
 	_ = stream.Close()
 	a.set(func() { a.paused = false })
 	reader.Wait()
-	s := stream.(interface{ Status() bridge.Status }).Status()
+	s := stream.(interface{ Status() use.Status }).Status()
 	if missing > 0 && s.Gaps == 0 {
 		a.fail("%d words of the device are missing without a gap", missing)
 	}
@@ -513,7 +514,7 @@ func (h *history) live() error {
 		a := &app{who: uint8(i), h: h, rng: rand.New(rand.NewPCG(h.rng.Uint64(), 2))}
 		a.changed = sync.NewCond(&a.mu)
 		a.attacher = bridge.NewAttacher(bridge.AttacherConfig{
-			Resolve: func(string) (bridge.Target, error) { return bridge.Target{Owner: owner, Device: "stick"}, nil },
+			Resolve: func(string) (use.Target, error) { return use.Target{Owner: owner, Device: "stick"}, nil },
 			Watch:   func() (<-chan struct{}, func()) { return h.changes[i], func() {} },
 			Dial: func(ctx context.Context, _ identity.NodeID) (net.Conn, error) {
 				return h.dial(ctx, identity.NodeID{byte(i + 1)})

@@ -14,6 +14,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -65,7 +66,7 @@ func TestSessionOutlivesPort(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, bridge.PublisherConfig{}, zwave)
 				defer w.close()
-				r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+				r := w.openRaw(w.consumer(1, 0), "garage-zwave", use.TakeNormal)
 				first, port := w.only(), w.port(zwave.Path)
 				data := noise(1, 30000)
 				if _, err := r.Write(data[:test.sent]); err != nil {
@@ -119,7 +120,7 @@ func TestReplugWhileNobodyReads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{Window: 1024}, zwave)
 		defer w.close()
-		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+		r := w.openRaw(w.consumer(1, 0), "garage-zwave", use.TakeNormal)
 		data := noise(1, 1<<20)
 		port := w.port(zwave.Path)
 		w.running.Go(func() { _, _ = port.fromDevice.write(data) })
@@ -321,7 +322,7 @@ func TestLeftAlone(t *testing.T) {
 		if have := w.publisher.Ignored(); !reflect.DeepEqual(have, []rule.Candidate{empty}) {
 			t.Errorf("ignored %+v", have)
 		}
-		if _, err := w.consumer(1, 0).attacher.OpenRaw(context.Background(), "con", bridge.TakeForce); !errors.Is(err, session.CodeGone) {
+		if _, err := w.consumer(1, 0).attacher.OpenRaw(context.Background(), "con", use.TakeForce); !errors.Is(err, session.CodeGone) {
 			t.Error(err)
 		}
 	})
@@ -368,6 +369,6 @@ func TestMoved(t *testing.T) {
 			t.Errorf("after it came back: published %q", have)
 		}
 		c.close()
-		_ = w.openRaw(w.consumer(1, 0), "lab", bridge.TakeNormal).Close()
+		_ = w.openRaw(w.consumer(1, 0), "lab", use.TakeNormal).Close()
 	})
 }

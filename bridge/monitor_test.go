@@ -13,8 +13,10 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/capture"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/remote"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 )
 
 // TestMonitor reads along with someone who uses the device: both directions
@@ -24,7 +26,7 @@ func TestMonitor(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{}, zwave)
 		defer w.close()
 		user, watcher := w.consumer(1, 0), w.consumer(2, 0)
-		r := w.openRaw(user, "garage-zwave", bridge.TakeNormal)
+		r := w.openRaw(user, "garage-zwave", use.TakeNormal)
 		m, err := watcher.attacher.OpenMonitor(context.Background(), "garage-zwave")
 		if err != nil {
 			t.Fatal(err)
@@ -100,7 +102,7 @@ func TestMonitorThatDoesNotRead(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{Window: 4096}, zwave)
 		defer w.close()
 		user, watcher := w.consumer(1, 0), w.consumer(2, 0)
-		r := w.openRaw(user, "garage-zwave", bridge.TakeNormal)
+		r := w.openRaw(user, "garage-zwave", use.TakeNormal)
 		m, err := watcher.attacher.OpenMonitor(context.Background(), "garage-zwave")
 		if err != nil {
 			t.Fatal(err)
@@ -159,7 +161,7 @@ func TestOpenPort(t *testing.T) {
 		defer w.close()
 		n := w.consumer(1, 0)
 		name := w.device("garage-serial").Name
-		p, err := n.attacher.OpenPort(context.Background(), name, bridge.PortOptions{Line: line.Settings{Baud: 9600, DataBits: 8}})
+		p, err := n.attacher.OpenPort(context.Background(), name, remote.Options{Line: line.Settings{Baud: 9600, DataBits: 8}})
 		if err != nil {
 			t.Fatal(err)
 		}

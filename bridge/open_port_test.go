@@ -9,12 +9,13 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/remote"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
-// openPort opens a device of w as a port.
-func (w *world) openPort(device string, o bridge.PortOptions) *bridge.RemotePort {
+// Port opens a device of w as a port.
+func (w *world) openPort(device string, o remote.Options) *remote.Port {
 	w.t.Helper()
 	p, err := w.consumer(1, 0).attacher.OpenPort(context.Background(), device, o)
 	if err != nil {
@@ -28,7 +29,7 @@ func TestPortGapInPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{}, zwave)
 		defer w.close()
-		p := w.openPort("garage-zwave", bridge.PortOptions{})
+		p := w.openPort("garage-zwave", remote.Options{})
 		_, _ = w.port(zwave.Path).fromDevice.write([]byte("before"))
 		synctest.Wait()
 		w.unplug()
@@ -44,7 +45,7 @@ func TestPortGapInPlace(t *testing.T) {
 			t.Errorf("the device is back, and it says %q", note)
 		}
 		buf := make([]byte, 100)
-		for _, want := range []bridge.PortPiece{{N: 6, End: 6}, {End: 6, Gap: bridge.PortGap{Unknown: true}}, {N: 5, End: 11}} {
+		for _, want := range []remote.Piece{{N: 6, End: 6}, {End: 6, Gap: remote.Gap{Unknown: true}}, {N: 5, End: 11}} {
 			if piece, err := p.Next(buf); err != nil || piece != want {
 				t.Errorf("have %+v, %v; want %+v", piece, err, want)
 			}
@@ -59,7 +60,7 @@ func TestPortPurgeStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{}, zwave)
 		defer w.close()
-		p := w.openPort("garage-zwave", bridge.PortOptions{})
+		p := w.openPort("garage-zwave", remote.Options{})
 		wrote := make(chan error, 1)
 		w.running.Go(func() {
 			_, err := p.Write(make([]byte, 400<<10)) // more than the window
@@ -101,14 +102,14 @@ func TestPortReadOnly(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{Publish: rule.PublishAll}, pinned)
 		defer w.close()
 		name := w.device("garage-serial").Name
-		p := w.openPort(name, bridge.PortOptions{ReadOnly: true})
+		p := w.openPort(name, remote.Options{ReadOnly: true})
 		ctx := context.Background()
 		_, writeErr := p.Write([]byte("x"))
 		for what, err := range map[string]error{
 			"write": writeErr, "line": p.SetLine(ctx, line.Default()), "modem": p.SetModem(ctx, line.DTR, 0),
 			"break": p.Break(ctx, time.Second), "purge": p.Purge(session.PurgeTransmit),
 		} {
-			if !errors.Is(err, bridge.ErrReadOnly) {
+			if !errors.Is(err, remote.ErrReadOnly) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
@@ -121,8 +122,8 @@ func TestPortReadOnly(t *testing.T) {
 			t.Errorf("session %+v, the device got %d bytes", s, port.toDevice.len())
 		}
 		_ = p.Close()
-		_, err := w.consumer(2, 0).attacher.OpenPort(ctx, name, bridge.PortOptions{ReadOnly: true, Line: line.Default()})
-		if !errors.Is(err, bridge.ErrReadOnly) {
+		_, err := w.consumer(2, 0).attacher.OpenPort(ctx, name, remote.Options{ReadOnly: true, Line: line.Default()})
+		if !errors.Is(err, remote.ErrReadOnly) {
 			t.Errorf("opened to read along with line settings: %v", err)
 		}
 	})
@@ -134,7 +135,7 @@ func TestPortOutlivesCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{Publish: rule.PublishAll}, pinned)
 		defer w.close()
-		p := w.openPort(w.device("garage-serial").Name, bridge.PortOptions{})
+		p := w.openPort(w.device("garage-serial").Name, remote.Options{})
 		w.cut()
 		w.set(func() { w.down = true })
 		done := make(chan error, 1)
@@ -163,9 +164,9 @@ func TestPortFailureInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{Publish: rule.PublishAll}, pinned)
 		defer w.close()
-		p := w.openPort(w.device("garage-serial").Name, bridge.PortOptions{})
+		p := w.openPort(w.device("garage-serial").Name, remote.Options{})
 		for i := range 300 {
-			if err := p.Reset(context.Background(), "none"); !errors.Is(err, bridge.ErrDevice) {
+			if err := p.Reset(context.Background(), "none"); !errors.Is(err, remote.ErrDevice) {
 				t.Fatalf("reset %d by a recipe that is not there: %v", i, err)
 			}
 			if err := p.SetModem(context.Background(), line.DTR, 0); err != nil {
@@ -181,7 +182,7 @@ func TestPortAnsweredAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{Publish: rule.PublishAll}, pinned)
 		defer w.close()
-		p := w.openPort(w.device("garage-serial").Name, bridge.PortOptions{})
+		p := w.openPort(w.device("garage-serial").Name, remote.Options{})
 		began := time.Now()
 		for _, err := range []error{
 			p.SetModem(context.Background(), line.DTR, 0), p.SetLine(context.Background(), line.Settings{Baud: 300, DataBits: 8}), p.Drain(context.Background()),

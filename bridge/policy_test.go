@@ -13,6 +13,7 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -27,15 +28,15 @@ func TestArbitration(t *testing.T) {
 	tests := []struct {
 		name   string
 		config bridge.PublisherConfig
-		take   bridge.Take
+		take   use.Take
 		want   error // nil: the second gets the device
 	}{
-		{"kick, normal", bridge.PublisherConfig{}, bridge.TakeNormal, nil},
-		{"kick, polite", bridge.PublisherConfig{}, bridge.TakePolite, session.CodeBusy},
-		{"kick, force", bridge.PublisherConfig{}, bridge.TakeForce, nil},
-		{"refuse, normal", refusing(), bridge.TakeNormal, session.CodeBusy},
-		{"refuse, polite", refusing(), bridge.TakePolite, session.CodeBusy},
-		{"refuse, force", refusing(), bridge.TakeForce, nil},
+		{"kick, normal", bridge.PublisherConfig{}, use.TakeNormal, nil},
+		{"kick, polite", bridge.PublisherConfig{}, use.TakePolite, session.CodeBusy},
+		{"kick, force", bridge.PublisherConfig{}, use.TakeForce, nil},
+		{"refuse, normal", refusing(), use.TakeNormal, session.CodeBusy},
+		{"refuse, polite", refusing(), use.TakePolite, session.CodeBusy},
+		{"refuse, force", refusing(), use.TakeForce, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -43,7 +44,7 @@ func TestArbitration(t *testing.T) {
 				w := newWorld(t, test.config, zwave)
 				defer w.close()
 				first, second := w.consumer(1, 0), w.consumer(2, 0)
-				r := w.openRaw(first, "garage-zwave", bridge.TakeNormal)
+				r := w.openRaw(first, "garage-zwave", use.TakeNormal)
 				defer r.Close()
 				other, err := second.attacher.OpenRaw(context.Background(), "garage-zwave", test.take)
 				if !errors.Is(err, test.want) {
@@ -74,11 +75,11 @@ func TestRefusals(t *testing.T) {
 		for name, want := range map[string]error{
 			"garage-zwave": session.CodeRefused, "garage-zigbee": session.CodeNotFound, "nowhere": registry.ErrNotFound,
 		} {
-			if _, err := stranger.attacher.OpenRaw(context.Background(), name, bridge.TakeForce); !errors.Is(err, want) {
+			if _, err := stranger.attacher.OpenRaw(context.Background(), name, use.TakeForce); !errors.Is(err, want) {
 				t.Errorf("open %q: %v, want %v", name, err, want)
 			}
 		}
-		_ = w.openRaw(allowed, "garage-zwave", bridge.TakeNormal).Close()
+		_ = w.openRaw(allowed, "garage-zwave", use.TakeNormal).Close()
 		said := func() int {
 			return strings.Count(w.logs(), `msg="open refused, it is not allowed" who=owner device=garage-zwave node=`+stranger.id.String())
 		}
@@ -107,8 +108,8 @@ func TestKickedWaitsPolitely(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{Hold: time.Minute}, zwave)
 		defer w.close()
 		first, second := w.consumer(1, 0), w.consumer(2, 0)
-		one := w.openRaw(first, "garage-zwave", bridge.TakeNormal)
-		two := w.openRaw(second, "garage-zwave", bridge.TakeNormal)
+		one := w.openRaw(first, "garage-zwave", use.TakeNormal)
+		two := w.openRaw(second, "garage-zwave", use.TakeNormal)
 		time.Sleep(30 * time.Second)
 		if d := w.device("garage-zwave"); d.User != second.id {
 			t.Errorf("used by %v", d.User)
@@ -133,7 +134,7 @@ func TestHoldExpires(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{}, zwave)
 		defer w.close()
 		n := w.consumer(1, 0)
-		r := w.openRaw(n, "garage-zwave", bridge.TakeNormal)
+		r := w.openRaw(n, "garage-zwave", use.TakeNormal)
 		w.set(func() { w.down = true })
 		began := time.Now()
 		w.cut()
@@ -164,7 +165,7 @@ func TestHoldOfRule(t *testing.T) {
 				rules := []rule.Rule{{Match: rule.Match{VID: "0658"}, Hold: hold}}
 				w := newWorld(t, bridge.PublisherConfig{Rules: rules}, zwave)
 				defer w.close()
-				r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+				r := w.openRaw(w.consumer(1, 0), "garage-zwave", use.TakeNormal)
 				w.set(func() { w.down = true })
 				w.cut()
 				time.Sleep(hold - time.Second)
@@ -197,7 +198,7 @@ func TestSilentPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{}, zwave)
 		defer w.close()
-		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+		r := w.openRaw(w.consumer(1, 0), "garage-zwave", use.TakeNormal)
 		time.Sleep(time.Hour) // an idle session lives on its pings
 		if s := w.publisher.Sessions(); len(s) != 1 || s[0].Resumed != 0 {
 			t.Errorf("after an idle hour: %+v", s)
@@ -224,7 +225,7 @@ func TestConsumerNoticesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, refusing(), zwave)
 		defer w.close()
-		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+		r := w.openRaw(w.consumer(1, 0), "garage-zwave", use.TakeNormal)
 		port := w.port(zwave.Path)
 		for range 5 {
 			w.set(func() {
@@ -267,7 +268,7 @@ func TestOwnerRestart(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{}, zwave)
 		defer w.close()
 		n := w.consumer(1, 0)
-		r := w.openRaw(n, "garage-zwave", bridge.TakeNormal)
+		r := w.openRaw(n, "garage-zwave", use.TakeNormal)
 		w.set(func() { w.down = true })
 		w.cut()
 		if _, err := r.Write([]byte("lost with the old owner")); err != nil {
@@ -302,8 +303,8 @@ func TestSlowReader(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{Window: 8192}, zwave, zigbee)
 		defer w.close()
 		n := w.consumer(1, 0)
-		slow := w.openRaw(n, "garage-zwave", bridge.TakeNormal)
-		fast := w.openRaw(n, "garage-zigbee", bridge.TakeNormal)
+		slow := w.openRaw(n, "garage-zwave", use.TakeNormal)
+		fast := w.openRaw(n, "garage-zigbee", use.TakeNormal)
 		data := noise(1, 1<<20)
 		w.running.Go(func() { _, _ = w.ports[zwave.Path].fromDevice.write(data) })
 		synctest.Wait() // everything between is full
@@ -341,14 +342,14 @@ func TestNothingFromBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 		first, second := w.consumer(1, 0), w.consumer(2, 0)
-		one := w.openRaw(first, "garage-zwave", bridge.TakeNormal)
+		one := w.openRaw(first, "garage-zwave", use.TakeNormal)
 		if _, err := port.fromDevice.write([]byte("one")); err != nil {
 			t.Fatal(err)
 		}
 		if have, err := readExactly(one, 3); err != nil || string(have) != "one" {
 			t.Errorf("first got %q, %v", have, err)
 		}
-		two := w.openRaw(second, "garage-zwave", bridge.TakeNormal)
+		two := w.openRaw(second, "garage-zwave", use.TakeNormal)
 		if _, err := port.fromDevice.write([]byte("two")); err != nil {
 			t.Fatal(err)
 		}
@@ -379,7 +380,7 @@ func TestNothingTakenBefore(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-taken
-		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+		r := w.openRaw(w.consumer(1, 0), "garage-zwave", use.TakeNormal)
 		if _, err := port.fromDevice.write([]byte("fresh")); err != nil {
 			t.Fatal(err)
 		}

@@ -51,7 +51,7 @@ func watchPorts(ctx context.Context, log *slog.Logger, changed func()) error {
 	}
 }
 
-// openPort opens a tty of this machine.
+// Port opens a tty of this machine.
 func openPort(spec device.PortSpec, log *slog.Logger) (slot.Port, error) {
 	p, err := port.Open(port.Config{Path: spec.Path, Line: spec.Line, DTR: spec.DTR, RTS: spec.RTS, RS485: port.RS485(spec.RS485), Logger: log})
 	if err != nil {

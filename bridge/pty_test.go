@@ -18,6 +18,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/rule"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -59,7 +60,7 @@ func newBench(t testing.TB, hold time.Duration) *bench {
 	var running sync.WaitGroup
 	b.attacher = bridge.NewAttacher(bridge.AttacherConfig{
 		Hold:    hold,
-		Resolve: func(string) (bridge.Target, error) { return bridge.Target{Owner: owner, Device: "lab"}, nil },
+		Resolve: func(string) (use.Target, error) { return use.Target{Owner: owner, Device: "lab"}, nil },
 		Dial: func(context.Context, identity.NodeID) (net.Conn, error) {
 			x, y := newStreamPair(65536)
 			b.mu.Lock()
@@ -94,7 +95,7 @@ func newBench(t testing.TB, hold time.Duration) *bench {
 	})
 	b.await(registry.StateAvailable)
 	b.eventually("attacher runs", func() bool {
-		_, err := b.attacher.OpenRaw(ctx, "", bridge.TakeNormal)
+		_, err := b.attacher.OpenRaw(ctx, "", use.TakeNormal)
 		return !errors.Is(err, bridge.ErrNotRunning)
 	})
 	return b
@@ -297,10 +298,10 @@ func TestPTYHangUp(t *testing.T) {
 	b.reach(true, false)
 	b.eventually("a new terminal stands", func() bool {
 		_, err := os.Stat(link)
-		return err == nil && b.attacher.Statuses()[0].State == bridge.AttachmentWaiting
+		return err == nil && b.attacher.Statuses()[0].State == use.Waiting
 	})
 	app = openTTY(t, link)
-	b.eventually("session is on", func() bool { return b.attacher.Statuses()[0].State == bridge.AttachmentConnected })
+	b.eventually("session is on", func() bool { return b.attacher.Statuses()[0].State == use.Connected })
 	exchange(t, app, b.stick, []byte("to"), []byte("fro"), func() {})
 	_ = app.Close()
 }
@@ -460,7 +461,7 @@ func TestPTYShortOpens(t *testing.T) {
 		want := fmt.Sprintf("%dn81", 1000+i)
 		b.eventually(want, func() bool {
 			s := b.publisher.Sessions()
-			return len(s) == 1 && s[0].Line.String() == want && b.attacher.Statuses()[0].State == bridge.AttachmentConnected
+			return len(s) == 1 && s[0].Line.String() == want && b.attacher.Statuses()[0].State == use.Connected
 		})
 		_ = app.Close()
 		b.eventually("released", func() bool { return len(b.publisher.Sessions()) == 0 })

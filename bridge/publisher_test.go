@@ -15,6 +15,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/profile"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/registry"
 )
 
@@ -83,7 +84,7 @@ func TestReplug(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{}, zwave)
 		defer w.close()
-		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+		r := w.openRaw(w.consumer(1, 0), "garage-zwave", use.TakeNormal)
 		w.set(func() { w.present = nil })
 		w.port(zwave.Path).unplug(errors.New("input/output error"))
 		time.Sleep(2 * time.Second)
@@ -137,7 +138,7 @@ func TestUpdate(t *testing.T) {
 		rules := []rule.Rule{{Match: rule.Match{VID: "10c4"}, Name: "lab"}}
 		w := newWorld(t, bridge.PublisherConfig{Rules: rules}, zwave, lab)
 		defer w.close()
-		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+		r := w.openRaw(w.consumer(1, 0), "garage-zwave", use.TakeNormal)
 		w.publisher.Update(rule.Policy{})
 		want := []string{"garage-zwave zwave 1-1 in-use"}
 		if have := w.published(); !reflect.DeepEqual(have, want) {
@@ -173,7 +174,7 @@ func TestUpdatePolicy(t *testing.T) {
 		lab := usb("/dev/ttyUSB0", "10c4", "ea60", "abc", "1-3")
 		w := newWorld(t, bridge.PublisherConfig{Publish: rule.PublishAll, Labels: map[string]string{"zone": "garage"}, Profiles: boards[:1]}, pinned, lab)
 		defer w.close()
-		r := w.openRaw(w.consumer(1, 0), "garage-board", bridge.TakeNormal)
+		r := w.openRaw(w.consumer(1, 0), "garage-board", use.TakeNormal)
 		before := []string{"garage-board board 2-1 in-use", "garage-serial serial 1-3 available"}
 		if have := w.published(); !reflect.DeepEqual(have, before) {
 			t.Errorf("published %q, want %q", have, before)
@@ -202,7 +203,7 @@ func TestUpdatePolicy(t *testing.T) {
 		}
 		w.publisher.Update(rule.Policy{Publish: rule.PublishListed})
 		synctest.Wait()
-		if s := r.(interface{ Status() bridge.Status }).Status(); !errors.Is(s.Err, session.CodeWithdrawn) {
+		if s := r.(interface{ Status() use.Status }).Status(); !errors.Is(s.Err, session.CodeWithdrawn) {
 			t.Errorf("the consumer is told %v", s.Err)
 		}
 		if _, err := r.Read(make([]byte, 1)); err == nil || len(w.published()) != 0 {

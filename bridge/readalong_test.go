@@ -9,6 +9,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -86,7 +87,7 @@ func TestCutWhileAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{}, zwave)
 		defer w.close()
-		r := w.openRaw(w.consumer(1, 0), "garage-zwave", bridge.TakeNormal)
+		r := w.openRaw(w.consumer(1, 0), "garage-zwave", use.TakeNormal)
 		first := w.only()
 		for _, pathFirst := range []bool{true, false} {
 			w.unplug()

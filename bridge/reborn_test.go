@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
@@ -173,7 +174,7 @@ func (r *reborn) start() {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	a := bridge.NewAttacher(bridge.AttacherConfig{
-		Resolve: func(string) (bridge.Target, error) { return bridge.Target{Owner: owner, Device: "lab"}, nil },
+		Resolve: func(string) (use.Target, error) { return use.Target{Owner: owner, Device: "lab"}, nil },
 		Dial: func(context.Context, identity.NodeID) (net.Conn, error) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
@@ -254,7 +255,7 @@ func (r *reborn) open() *os.File {
 	return app
 }
 
-func (r *reborn) status() bridge.Status {
+func (r *reborn) status() use.Status {
 	r.t.Helper()
 	all := r.attacher.Statuses()
 	if len(all) != 1 {
@@ -263,7 +264,7 @@ func (r *reborn) status() bridge.Status {
 	return all[0]
 }
 
-func (r *reborn) becomes(want bridge.AttachmentState) {
+func (r *reborn) becomes(want use.State) {
 	r.t.Helper()
 	r.eventually("attachment is "+want.String(), func() bool { return r.status().State == want })
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/registry"
 )
 
@@ -20,12 +21,12 @@ func TestKickedWhileAway(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{Hold: time.Minute}, zwave)
 		defer w.close()
 		first, second := w.consumer(1, time.Minute), w.consumer(2, time.Minute)
-		one := w.openRaw(first, "garage-zwave", bridge.TakeNormal)
+		one := w.openRaw(first, "garage-zwave", use.TakeNormal)
 		w.set(func() { w.down = true })
 		w.cut()
 		time.Sleep(10 * time.Second)
 		w.set(func() { w.down = false })
-		two := w.openRaw(second, "garage-zwave", bridge.TakeNormal)
+		two := w.openRaw(second, "garage-zwave", use.TakeNormal)
 		time.Sleep(30 * time.Second)
 		if d := w.device("garage-zwave"); d.User != second.id {
 			t.Errorf("used by %v", d.User)
@@ -98,15 +99,15 @@ func TestReopenedWhileAway(t *testing.T) {
 	exchange(t, app, b.stick, nil, []byte("fro"), func() {}) // a close waits for what it wrote
 	b.reach(false, true)
 	_ = app.Close()
-	state := func() bridge.AttachmentState { return b.attacher.Statuses()[0].State }
-	b.eventually("the application's close is seen", func() bool { return state() == bridge.AttachmentWaiting })
+	state := func() use.State { return b.attacher.Statuses()[0].State }
+	b.eventually("the application's close is seen", func() bool { return state() == use.Waiting })
 	b.eventually("the owner holds the session", func() bool {
 		held := b.publisher.Sessions()
 		return len(held) == 1 && !held[0].Connected
 	})
 	app = openTTY(t, link)
 	b.reach(true, false)
-	b.eventually("session is on", func() bool { return state() == bridge.AttachmentConnected })
+	b.eventually("session is on", func() bool { return state() == use.Connected })
 	if t.Failed() {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/rule"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
@@ -40,7 +41,7 @@ func TestReplugPTY(t *testing.T) {
 	defer running.Wait()
 	defer cancel()
 	attacher := bridge.NewAttacher(bridge.AttacherConfig{
-		Resolve: func(string) (bridge.Target, error) { return bridge.Target{Owner: owner, Device: "lab"}, nil },
+		Resolve: func(string) (use.Target, error) { return use.Target{Owner: owner, Device: "lab"}, nil },
 		Dial: func(context.Context, identity.NodeID) (net.Conn, error) {
 			x, y := newStreamPair(65536)
 			running.Go(func() { _ = publisher.Serve(ctx, y, owner) })
@@ -51,7 +52,7 @@ func TestReplugPTY(t *testing.T) {
 	running.Go(func() { _ = attacher.Run(ctx) })
 	var r io.ReadWriteCloser
 	for err := error(io.EOF); err != nil; {
-		if r, err = attacher.OpenRaw(ctx, "lab", bridge.TakeNormal); errors.Is(err, context.DeadlineExceeded) {
+		if r, err = attacher.OpenRaw(ctx, "lab", use.TakeNormal); errors.Is(err, context.DeadlineExceeded) {
 			t.Fatal(err)
 		}
 	}

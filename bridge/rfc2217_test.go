@@ -20,6 +20,7 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/rule"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -61,11 +62,11 @@ func newPinBench(t *testing.T, one rule.Rule, roundTrip time.Duration) *pinBench
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	b.attacher = bridge.NewAttacher(bridge.AttacherConfig{
-		Resolve: func(name string) (bridge.Target, error) {
+		Resolve: func(name string) (use.Target, error) {
 			if name != "lab" {
-				return bridge.Target{}, registry.ErrNotFound
+				return use.Target{}, registry.ErrNotFound
 			}
-			return bridge.Target{Owner: owner, Device: "lab"}, nil
+			return use.Target{Owner: owner, Device: "lab"}, nil
 		},
 		Dial: func(context.Context, identity.NodeID) (net.Conn, error) {
 			x, y := newStreamPair(65536)
@@ -102,7 +103,7 @@ func newPinBench(t *testing.T, one rule.Rule, roundTrip time.Duration) *pinBench
 		}
 	})
 	b.eventually("attacher runs", func() bool {
-		_, err := b.attacher.OpenRaw(ctx, "", bridge.TakeNormal)
+		_, err := b.attacher.OpenRaw(ctx, "", use.TakeNormal)
 		return !errors.Is(err, bridge.ErrNotRunning)
 	})
 	return b
@@ -272,7 +273,7 @@ func TestRFC2217Refuses(t *testing.T) {
 		}
 	}
 	refused("unknown", all[1].Where)
-	holder, err := b.attacher.OpenRaw(context.Background(), "lab", bridge.TakeNormal)
+	holder, err := b.attacher.OpenRaw(context.Background(), "lab", use.TakeNormal)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/use"
 )
 
 // both carries data both ways at once between a stream and a device, and
@@ -51,7 +52,7 @@ func TestResumeAfterRandomCuts(t *testing.T) {
 			defer w.close()
 			w.set(func() { w.fragile = seed%2 == 1 })
 			n := w.consumer(1, 0)
-			r := w.openRaw(n, "garage-zwave", bridge.TakeNormal)
+			r := w.openRaw(n, "garage-zwave", use.TakeNormal)
 			down, up := noise(2*seed, 300000), noise(2*seed+1, 300000)
 			done := both(t, w, r, w.port(zwave.Path), down, up, 3000)
 			cuts, stuck := 0, time.After(time.Hour)
@@ -87,7 +88,7 @@ func TestResumeUnanswered(t *testing.T) {
 		w := newWorld(t, bridge.PublisherConfig{Hold: hold}, zwave)
 		defer w.close()
 		n := w.consumer(1, hold)
-		r := w.openRaw(n, "garage-zwave", bridge.TakeNormal)
+		r := w.openRaw(n, "garage-zwave", use.TakeNormal)
 		w.set(func() { w.stuck = true })
 		w.cut()
 		if _, err := io.WriteString(r, "kept"); err != nil {
@@ -99,7 +100,7 @@ func TestResumeUnanswered(t *testing.T) {
 		if n := w.port(zwave.Path).toDevice.len(); n != len("kept") {
 			t.Errorf("the device has %d bytes", n)
 		}
-		if s := r.(interface{ Status() bridge.Status }).Status(); s.Gaps > 0 || s.Resumed != 1 {
+		if s := r.(interface{ Status() use.Status }).Status(); s.Gaps > 0 || s.Resumed != 1 {
 			t.Errorf("%+v", s)
 		}
 		_ = r.Close()

@@ -13,6 +13,7 @@ import (
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -163,7 +164,7 @@ func TestShareFair(t *testing.T) {
 		defer w.close()
 		var sent [flooders]atomic.Int64
 		for n := range flooders {
-			r := w.openRaw(w.consumer(byte(n+1), 0), "garage-zwave", bridge.TakeNormal)
+			r := w.openRaw(w.consumer(byte(n+1), 0), "garage-zwave", use.TakeNormal)
 			defer r.Close()
 			w.running.Go(func() {
 				for i := 0; ; i++ {
@@ -175,7 +176,7 @@ func TestShareFair(t *testing.T) {
 				}
 			})
 		}
-		short := w.openRaw(w.consumer(9, 0), "garage-zwave", bridge.TakeNormal)
+		short := w.openRaw(w.consumer(9, 0), "garage-zwave", use.TakeNormal)
 		defer short.Close()
 		stalled := w.as(10) // takes nothing, and has written
 		stalled.mu.Lock()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/rule"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -152,11 +153,11 @@ func (w *world) set(f func()) {
 func (w *world) consumer(n byte, hold time.Duration) *node {
 	id := identity.NodeID{n}
 	a := bridge.NewAttacher(bridge.AttacherConfig{
-		Resolve: func(query string) (bridge.Target, error) {
+		Resolve: func(query string) (use.Target, error) {
 			if query == "nowhere" {
-				return bridge.Target{}, registry.ErrNotFound
+				return use.Target{}, registry.ErrNotFound
 			}
-			return bridge.Target{Owner: owner, Device: query}, nil
+			return use.Target{Owner: owner, Device: query}, nil
 		},
 		Watch:  func() (<-chan struct{}, func()) { return w.changes, func() {} },
 		Dial:   func(ctx context.Context, _ identity.NodeID) (net.Conn, error) { return w.dial(ctx, id) },
@@ -241,7 +242,7 @@ func (w *world) device(name string) registry.Device {
 	return registry.Device{}
 }
 
-func (w *world) openRaw(n *node, device string, take bridge.Take) io.ReadWriteCloser {
+func (w *world) openRaw(n *node, device string, take use.Take) io.ReadWriteCloser {
 	w.t.Helper()
 	synctest.Wait()
 	r, err := n.attacher.OpenRaw(context.Background(), device, take)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/configs"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -67,16 +68,16 @@ func (a *Agent) tellMoved() {
 }
 
 // target finds where a device is, for a session.
-func (a *Agent) target(query string) (bridge.Target, error) {
+func (a *Agent) target(query string) (use.Target, error) {
 	status, err := a.registry.Resolve(a.now(), query)
 	if err != nil {
-		return bridge.Target{}, err
+		return use.Target{}, err
 	}
 	settings, err := line.Parse(status.Device.Line)
 	if err != nil {
 		settings = line.Settings{} // of a newer version: as the device has them
 	}
-	return bridge.Target{Owner: status.Owner, Device: status.Device.Name, Line: settings}, nil
+	return use.Target{Owner: status.Owner, Device: status.Device.Name, Line: settings}, nil
 }
 
 // serveSessions gives the session streams of consumers to the publisher.

@@ -3,7 +3,7 @@ package agent
 import (
 	"io"
 
-	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/use"
 )
 
 // RetryNow does what the agent does every ten seconds.
@@ -16,6 +16,6 @@ func (a *Agent) RetryNow() {
 func (a *Agent) Close() { a.close() }
 
 // StatusOf returns the status of what Agent.Console opened.
-func StatusOf(stream io.ReadWriteCloser) bridge.Status {
-	return stream.(console).ReadWriteCloser.(interface{ Status() bridge.Status }).Status()
+func StatusOf(stream io.ReadWriteCloser) use.Status {
+	return stream.(console).ReadWriteCloser.(interface{ Status() use.Status }).Status()
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/profile"
+	"github.com/serialspan/serialspan/bridge/remote"
 	"github.com/serialspan/serialspan/bridge/session"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -33,7 +34,7 @@ func controlError(err error) error {
 		{bridge.ErrNotRunning, client.Stopping, ""},
 		{profile.ErrNoRecipe, client.NotFound, "\"serialspan resolve NAME\" lists those that it has"},
 		{line.ErrNoSignals, client.Unsupported, ""},
-		{bridge.ErrReadOnly, client.Refused, "open it without reading along only"},
+		{remote.ErrReadOnly, client.Refused, "open it without reading along only"},
 		{profile.ErrProfile, client.Invalid, ""},
 		{session.CodeNotFound, client.NotFound, ""},
 		{session.CodeBusy, client.Busy, "take it with --take"},

@@ -4,8 +4,8 @@ import (
 	"context"
 	"io"
 
-	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/capture"
+	"github.com/serialspan/serialspan/bridge/remote"
 )
 
 // Monitor implements control.Agent.
@@ -19,7 +19,7 @@ func (a *Agent) Monitor(ctx context.Context, device string) (io.ReadCloser, erro
 
 // records is a monitor as a stream of its records. Read is for one goroutine.
 type records struct {
-	monitor *bridge.Monitor
+	monitor *remote.Monitor
 	record  []byte // the last one
 	rest    []byte // of record, not read yet
 }

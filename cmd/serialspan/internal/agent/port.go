@@ -8,10 +8,10 @@ import (
 	"net"
 	"time"
 
-	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/portwire"
+	"github.com/serialspan/serialspan/bridge/remote"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/control"
 )
 
@@ -22,7 +22,7 @@ func (a *Agent) OpenPort(ctx context.Context, device string, o control.PortOptio
 			o.Line.Flow = target.Line.Flow
 		}
 	}
-	port, err := a.attacher.OpenPort(ctx, device, bridge.PortOptions{
+	port, err := a.attacher.OpenPort(ctx, device, remote.Options{
 		Line: o.Line, Take: take(o.Take), Kind: string(o.Kind), ReadOnly: o.ReadOnly, Changed: o.Changed,
 	})
 	if err != nil {
@@ -33,12 +33,12 @@ func (a *Agent) OpenPort(ctx context.Context, device string, o control.PortOptio
 
 // openedPort is a remote port as the control server wants it.
 type openedPort struct {
-	*bridge.RemotePort
+	*remote.Port
 	device string
 }
 
 func (p openedPort) Next(b []byte) (control.PortPiece, error) {
-	piece, err := p.RemotePort.Next(b)
+	piece, err := p.Port.Next(b)
 	if err != nil {
 		if err == io.EOF || errors.Is(err, net.ErrClosed) {
 			return control.PortPiece{}, err
@@ -88,15 +88,15 @@ func (p openedPort) failure(verb string, err error) error {
 	return controlError(fmt.Errorf("%s device %q: %w", verb, p.device, err))
 }
 
-func (p openedPort) Purge(bits uint8) error { return p.RemotePort.Purge(uint64(bits)) }
+func (p openedPort) Purge(bits uint8) error { return p.Port.Purge(uint64(bits)) }
 
 func (p openedPort) Purged(ctx context.Context, bits uint8) (uint64, error) {
-	end, err := p.RemotePort.Purged(ctx, uint64(bits))
+	end, err := p.Port.Purged(ctx, uint64(bits))
 	return end, p.failure("purge", err)
 }
 
 func (p openedPort) State() portwire.Frame {
-	s := p.RemotePort.State()
+	s := p.Port.State()
 	f := portwire.Frame{Type: portwire.State, Mask: s.Known, On: s.On & s.Known, Line: s.Line.String(), Text: s.Note}
 	if s.HasModem {
 		f.Flags |= portwire.HasModem

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/control"
 	"github.com/serialspan/serialspan/mesh"
 	"github.com/serialspan/serialspan/registry"
@@ -116,11 +116,11 @@ func (a *Agent) Attachments() []client.Attachment {
 	return a.wanted.list()
 }
 
-func attachment(s bridge.Status) client.Attachment {
-	states := map[bridge.AttachmentState]client.AttachmentState{
-		bridge.AttachmentWaiting: client.AttachmentWaiting, bridge.AttachmentConnected: client.AttachmentConnected,
-		bridge.AttachmentHolding: client.AttachmentHolding, bridge.AttachmentKicked: client.AttachmentKicked,
-		bridge.AttachmentFailed: client.AttachmentFailed,
+func attachment(s use.Status) client.Attachment {
+	states := map[use.State]client.AttachmentState{
+		use.Waiting: client.AttachmentWaiting, use.Connected: client.AttachmentConnected,
+		use.Holding: client.AttachmentHolding, use.Kicked: client.AttachmentKicked,
+		use.Failed: client.AttachmentFailed,
 	}
 	out := client.Attachment{
 		ID: s.ID, Device: s.Device, Kind: client.Kind(s.Kind), Where: s.Where, State: states[s.State],
@@ -153,7 +153,7 @@ func (a *Agent) Sessions() []client.Session {
 		}
 		use := client.Session{
 			ID: s.Session.String(), Device: s.Device, Role: "consumer", Peer: a.nameOf(s.Owner), PeerID: s.Owner,
-			State: state[s.State == bridge.AttachmentConnected], Since: client.Seconds(s.Age), Sent: s.Sent, Received: s.Received,
+			State: state[s.State == use.Connected], Since: client.Seconds(s.Age), Sent: s.Sent, Received: s.Received,
 			Kind: client.Kind(s.Kind), RTT: milliseconds(s.RoundTrip), Resumed: s.Resumed, Gaps: s.Gaps, Lost: s.Lost,
 		}
 		if !s.Line.IsZero() {
@@ -185,9 +185,9 @@ func (a *Agent) Attach(ctx context.Context, request client.AttachRequest) (clien
 	return a.wanted.attach(ctx, request, control.Caller(ctx))
 }
 
-func take(t client.Take) bridge.Take {
-	return map[client.Take]bridge.Take{
-		client.TakeNormal: bridge.TakeNormal, client.TakePolite: bridge.TakePolite, client.TakeForce: bridge.TakeForce,
+func take(t client.Take) use.Take {
+	return map[client.Take]use.Take{
+		client.TakeNormal: use.TakeNormal, client.TakePolite: use.TakePolite, client.TakeForce: use.TakeForce,
 	}[t]
 }
 

@@ -1,4 +1,4 @@
-package bridge
+package use
 
 import (
 	"cmp"
@@ -13,8 +13,8 @@ import (
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
-// session waits for one and returns it, or ErrClosed when the use is over.
-func (u *use) session() (*link.Link, error) {
+// Session waits for one and returns it, or ErrClosed when the use is over.
+func (u *Use) Session() (*link.Link, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for (u.link == nil || len(u.early) > 0) && !u.over {
@@ -26,22 +26,22 @@ func (u *use) session() (*link.Link, error) {
 	return u.link, nil
 }
 
-// present returns the session if there is one now, nil otherwise.
-func (u *use) present() *link.Link {
+// Present returns the session if there is one now, nil otherwise.
+func (u *Use) Present() *link.Link {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.link
 }
 
-// send takes all of p from the application. It blocks until there was room;
+// Send takes all of p from the application. It blocks until there was room;
 // ErrClosed when the use is over. What a session took and could not
 // deliver before it was lost is not sent again.
-func (u *use) send(p []byte) error {
+func (u *Use) Send(p []byte) error {
 	for len(p) > 0 {
 		if u.gather(earlyItem{data: p}) {
 			return nil
 		}
-		l, err := u.session()
+		l, err := u.Session()
 		if err != nil {
 			u.leaveUnsent(handover.Step{Bytes: p})
 			return err
@@ -68,18 +68,18 @@ func reframe(s, framing line.Settings) line.Settings {
 	return s
 }
 
-// setFrameless asks for line settings from here on, but for the framing that
+// SetFrameless asks for line settings from here on, but for the framing that
 // a PTY cannot express: that stays as the device has it.
-func (u *use) setFrameless(s line.Settings) { u.request(s, true) }
+func (u *Use) SetFrameless(s line.Settings) { u.request(s, true) }
 
-// setLine asks for line settings from here on, and for later sessions.
-func (u *use) setLine(s line.Settings) { u.request(s, false) }
+// SetLine asks for line settings from here on, and for later sessions.
+func (u *Use) SetLine(s line.Settings) { u.request(s, false) }
 
-func (u *use) request(s line.Settings, frameless bool) {
+func (u *Use) request(s line.Settings, frameless bool) {
 	if u.gather(earlyItem{line: s, frameless: frameless}) {
 		return
 	}
-	l, err := u.session()
+	l, err := u.Session()
 	if err == nil {
 		err = l.Control(u.adopt(s, frameless)) // fails with the session only
 	}
@@ -88,16 +88,16 @@ func (u *use) request(s line.Settings, frameless bool) {
 	}
 }
 
-// askLine is setLine that waits, as ask does.
-func (u *use) askLine(ctx context.Context, s line.Settings) error {
-	if _, err := u.session(); err != nil {
+// AskLine is SetLine that waits, as ask does.
+func (u *Use) AskLine(ctx context.Context, s line.Settings) error {
+	if _, err := u.Session(); err != nil {
 		return err
 	}
-	return u.ask(ctx, u.adopt(s, false))
+	return u.Ask(ctx, u.adopt(s, false))
 }
 
 // adopt notes line settings as those in force and returns the request for them.
-func (u *use) adopt(s line.Settings, frameless bool) session.Control {
+func (u *Use) adopt(s line.Settings, frameless bool) session.Control {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if frameless {
@@ -108,12 +108,12 @@ func (u *use) adopt(s line.Settings, frameless bool) session.Control {
 	return session.Control{Kind: session.KindLine, Line: s.String()}
 }
 
-// purge drops what waits for the application and tells the owner.
-func (u *use) purge(bits uint64) {
+// Purge drops what waits for the application and tells the owner.
+func (u *Use) Purge(bits uint64) {
 	if u.gather(earlyItem{control: session.Control{Kind: session.KindPurge, Bits: bits}}) {
 		return
 	}
-	l, err := u.session()
+	l, err := u.Session()
 	if err == nil {
 		err = l.Drop(bits) // fails with the session only
 	}
@@ -122,15 +122,15 @@ func (u *use) purge(bits uint64) {
 	}
 }
 
-// drive sets the modem outputs in mask as on says, after what was sent before.
-func (u *use) drive(mask, on line.ModemLines) {
-	u.control(session.Control{Kind: session.KindModem, Mask: uint64(mask), Bits: uint64(on & mask)})
+// Drive sets the modem outputs in mask as on says, after what was sent before.
+func (u *Use) Drive(mask, on line.ModemLines) {
+	u.Control(session.Control{Kind: session.KindModem, Mask: uint64(mask), Bits: uint64(on & mask)})
 }
 
-// ask sends c and waits until the device's node has done it, after what was
+// Ask sends c and waits until the device's node has done it, after what was
 // sent before; ErrClosed: the session ended before that, or the use.
-func (u *use) ask(ctx context.Context, c session.Control) error {
-	l, err := u.session()
+func (u *Use) Ask(ctx context.Context, c session.Control) error {
+	l, err := u.Session()
 	if err == nil {
 		err = l.Control(c)
 	}
@@ -140,13 +140,13 @@ func (u *use) ask(ctx context.Context, c session.Control) error {
 	return err
 }
 
-// control sends c on the present session; on a later one it would be out of
+// Control sends c on the present session; on a later one it would be out of
 // place, and OPEN carries the line settings.
-func (u *use) control(c session.Control) {
+func (u *Use) Control(c session.Control) {
 	if u.gather(earlyItem{control: c}) {
 		return
 	}
-	l, err := u.session()
+	l, err := u.Session()
 	if err == nil {
 		err = l.Control(c) // fails with the session only
 	}
@@ -155,9 +155,9 @@ func (u *use) control(c session.Control) {
 	}
 }
 
-// finish ends the use after the application closed: what it wrote is given
+// Finish ends the use after the application closed: what it wrote is given
 // time to be delivered. It returns when the use is over.
-func (u *use) finish(limit time.Duration) {
+func (u *Use) Finish(limit time.Duration) {
 	late := false
 	var waiting *link.Link
 	timer := time.AfterFunc(limit, func() {
@@ -183,82 +183,23 @@ func (u *use) finish(limit time.Duration) {
 		}
 	}
 	timer.Stop()
-	u.cancel(errLocalClosed)
-	<-u.done
+	u.Cancel(ErrLocalClosed)
+	<-u.Done
 }
 
-// hadSession reports whether there ever was one.
-func (u *use) hadSession() bool {
+// HadSession reports whether there ever was one.
+func (u *Use) HadSession() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.begun
 }
 
-// useView is a use as it is now.
-type useView struct {
-	totals
-	has, connected bool  // a session, a stream
-	over           bool  // nothing more will come
-	failure        error // why there is no stream, or the device is away
-	trip           time.Duration
-	users          string
-	line           line.Settings
-}
-
-func (u *use) view() useView {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	v := useView{totals: u.totals, has: u.link != nil, over: u.over, failure: u.failure, users: u.users, line: u.inForce}
-	if u.link != nil {
-		var stats link.Stats
-		stats, v.connected = u.link.View()
-		v.add(totalsOf(stats))
-		v.trip = stats.Trip
-	}
-	if v.failure == nil && u.away != "" {
-		v.failure = &AwayError{Device: u.device, Text: u.away}
-	}
-	return v
-}
-
-// status is a view for people, without what only an attachment has.
-func (u *use) status() Status {
-	seen := u.view()
-	s := Status{
-		Device: u.device, Kind: u.kind, Err: seen.failure, RoundTrip: seen.trip, Users: seen.users, Line: seen.line,
-		Sent: seen.sent, Received: seen.received, Resumed: seen.resumed, Gaps: seen.gaps, Lost: seen.lost,
-	}
-	switch {
-	case seen.connected && seen.failure == nil:
-		s.State = AttachmentConnected
-	case u.right.isKicked():
-		s.State = AttachmentKicked
-	case seen.has:
-		s.State = AttachmentHolding
-	}
-	s.Session, s.Owner = u.current()
-	return s
-}
-
-// AwayError says that the device of a session that goes on is not there now:
-// its owner keeps the session for the hold time. It unwraps to
-// session.CodeGone.
-type AwayError struct{ Device, Text string }
-
-// Error says what the owner said.
-func (e *AwayError) Error() string {
-	return fmt.Sprintf("device %q is away, its session is kept: %s", e.Device, e.Text)
-}
-
-// Unwrap returns session.CodeGone.
-func (e *AwayError) Unwrap() error { return session.CodeGone }
-
 // sink is the local side with the consumer's handling of controls.
-func (u *use) sink() link.Sink { return consumerSink{u.to, u} }
+func (u *Use) sink() link.Sink { return consumerSink{u.to, u} }
 
 type consumerSink struct {
 	link.Sink
-	use *use
+	use *Use
 }
 
 func (s consumerSink) Apply(ctx context.Context, c session.Control) {
@@ -279,15 +220,15 @@ func (s consumerSink) Hear(c session.Control) {
 }
 
 // heard takes notice of what the owner told.
-func (u *use) heard(c session.Control) {
+func (u *Use) heard(c session.Control) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch c.Kind {
 	case session.KindGap:
-		u.totals.add(totals{gaps: 1, lost: c.Lost})
+		u.totals.Add(Totals{Gaps: 1, Lost: c.Lost})
 		u.log.Warn("bytes of the device were lost", "lost", c.Lost, "unknown", c.Unknown)
 	case session.KindLoss:
-		u.totals.add(totals{gaps: 1, lost: c.Lost})
+		u.totals.Add(Totals{Gaps: 1, Lost: c.Lost})
 		u.log.Warn("bytes for the device may not have reached it", "lost", c.Lost, "unknown", c.Unknown)
 	case session.KindFailed:
 		if s, err := line.Parse(c.Line); err == nil {
@@ -306,16 +247,16 @@ func (u *use) heard(c session.Control) {
 	}
 }
 
-// port returns what the owner said of the port: the line settings in force and
+// Port returns what the owner said of the port: the line settings in force and
 // its capabilities; nil: it named none.
-func (u *use) port() (line.Settings, []string) {
+func (u *Use) Port() (line.Settings, []string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.inForce, u.can
 }
 
 // because adds what was in the way.
-func (u *use) because(err error) error {
+func (u *Use) because(err error) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.failure == nil {
@@ -325,8 +266,8 @@ func (u *use) because(err error) error {
 }
 
 // finished wakes whoever waits in send.
-func (u *use) finished() {
-	if u.isAtRest() {
+func (u *Use) finished() {
+	if u.IsAtRest() {
 		u.telling.Lock() // whoever sends what is early has an end: the session is closed
 		defer u.telling.Unlock()
 	}
@@ -336,19 +277,19 @@ func (u *use) finished() {
 	if u.rest.leaving {
 		u.leaveEarlyLocked()
 	} else if lost := u.earlyBytes(); lost > 0 {
-		u.totals.add(totals{gaps: 1, lost: uint64(lost)})
+		u.totals.Add(Totals{Gaps: 1, Lost: uint64(lost)})
 		u.log.Warn("there was no session for what the application wrote, it is lost", "lost", lost)
 	}
 	u.early = nil
 	u.changed.Broadcast()
 }
 
-func (u *use) note(err error) {
+func (u *Use) note(err error) {
 	u.mu.Lock()
 	u.failure = err
 	u.mu.Unlock()
-	if n, ok := u.to.(interface{ noted() }); ok {
-		n.noted()
+	if n, ok := u.to.(interface{ Noted() }); ok {
+		n.Noted()
 	}
 }
 

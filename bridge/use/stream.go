@@ -1,4 +1,4 @@
-package bridge
+package use
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 
 // connect makes a stream to the device's owner and opens or resumes the
 // session on it.
-func (u *use) connect(ctx context.Context) (net.Conn, *link.FrameReader, *link.Link, error) {
+func (u *Use) connect(ctx context.Context) (net.Conn, *link.FrameReader, *link.Link, error) {
 	target, moved, err := u.find()
 	if err != nil {
 		return nil, nil, nil, err
@@ -28,7 +28,7 @@ func (u *use) connect(ctx context.Context) (net.Conn, *link.FrameReader, *link.L
 	if err != nil {
 		return nil, nil, nil, fmt.Errorf("dial owner %s: %w", target.Owner.Short(), err)
 	}
-	if u.present() != nil {
+	if u.Present() != nil {
 		// The owner answers a resume at once. A stream that has fallen silent by
 		// now must not take all of the hold time, as one of the session may not.
 		var cancel context.CancelFunc
@@ -41,7 +41,7 @@ func (u *use) connect(ctx context.Context) (net.Conn, *link.FrameReader, *link.L
 	if !stop() && !isClose(err) {
 		err = fmt.Errorf("await answer of owner %s: %w", target.Owner.Short(), context.Cause(ctx))
 	}
-	if l != nil && errors.Is(context.Cause(ctx), errLocalClosed) {
+	if l != nil && errors.Is(context.Cause(ctx), ErrLocalClosed) {
 		u.drop(session.CloseError{Code: session.CodeNormal}) // tells the owner, and closes
 		return nil, nil, nil, ctx.Err()
 	}
@@ -64,8 +64,8 @@ const answerTime = time.Second
 // Otherwise the owner would hold it; and streams do not keep an order between
 // them: an OPEN that was given up could reach the owner behind that of the
 // application's next open, and take the device from it.
-func (u *use) interrupt(ctx context.Context, conn net.Conn) {
-	if errors.Is(context.Cause(ctx), errLocalClosed) {
+func (u *Use) interrupt(ctx context.Context, conn net.Conn) {
+	if errors.Is(context.Cause(ctx), ErrLocalClosed) {
 		_ = conn.SetDeadline(time.Now().Add(answerTime))
 		return
 	}
@@ -76,8 +76,8 @@ func (u *use) interrupt(ctx context.Context, conn net.Conn) {
 // A held session is resumed where it was even if the registry has lost sight of
 // the owner: after a cut the path is back long before the members agree that
 // everybody is alive. What became of the device the owner will say.
-func (u *use) find() (target Target, moved bool, err error) {
-	target, err = u.config.Resolve(u.device)
+func (u *Use) find() (target Target, moved bool, err error) {
+	target, err = u.config.Resolve(u.Device)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
@@ -89,7 +89,7 @@ func (u *use) find() (target Target, moved bool, err error) {
 	return Target{}, false, &TargetError{err}
 }
 
-func (u *use) handshake(conn net.Conn, frames *link.FrameReader, target Target) (*link.Link, error) {
+func (u *Use) handshake(conn net.Conn, frames *link.FrameReader, target Target) (*link.Link, error) {
 	open := u.open(target.Device)
 	frame, err := session.AppendOpen(nil, open)
 	if err != nil {
@@ -120,14 +120,14 @@ func (u *use) handshake(conn net.Conn, frames *link.FrameReader, target Target) 
 }
 
 // open says what this side wants now.
-func (u *use) open(device string) session.Open {
+func (u *Use) open(device string) session.Open {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.attempts++
 	o := session.Open{
 		Protocol: session.Protocol, Device: device, ID: u.next, Take: u.right.now(),
-		Window: uint64(u.config.Window), Line: u.line, Kind: u.kind,
-		ReadOnly: u.readOnly, Attempt: u.attempts,
+		Window: uint64(u.config.Window), Line: u.line, Kind: u.Kind,
+		ReadOnly: u.ReadOnly, Attempt: u.attempts,
 	}
 	if u.link != nil {
 		o.ID, o.Resume, o.Next = u.link.ID, true, u.link.Next()
@@ -137,7 +137,7 @@ func (u *use) open(device string) session.Open {
 }
 
 // accepted puts the stream to use, for the old session or for a new one.
-func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, target Target) (*link.Link, error) {
+func (u *Use) accepted(conn net.Conn, open session.Open, accept session.Accept, target Target) (*link.Link, error) {
 	if accept.ID != open.ID || accept.Resumed && !open.Resume {
 		return nil, fmt.Errorf("read ACCEPT: %w: it is for another session", session.ErrProtocol)
 	}
@@ -154,7 +154,7 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 		between := u.begun && !open.Resume // of one that was resumed the owner tells the gap
 		u.begun, u.next = true, newID()
 		if between {
-			u.totals.add(totals{gaps: 1})
+			u.totals.Add(Totals{Gaps: 1})
 			missed = true
 			u.log.Warn("a new session begins, what the device sent since the last is lost", "unknown", true)
 		}
@@ -173,14 +173,14 @@ func (u *use) accepted(conn net.Conn, open session.Open, accept session.Accept, 
 	if hold := time.Duration(min(accept.HoldMillis, math.MaxInt32)) * time.Millisecond; hold > 0 {
 		u.hold = hold
 	}
-	fresh, ok := u.to.(interface{ begins(between bool) })
+	fresh, ok := u.to.(interface{ Begins(between bool) })
 	if !ok || open.Resume && accept.Resumed {
 		fresh = nil
 	}
 	u.changed.Broadcast()
 	u.mu.Unlock()
 	if fresh != nil {
-		fresh.begins(missed)
+		fresh.Begins(missed)
 	}
 	u.tell()
 	l.SetMaxStale(time.Duration(min(accept.StaleMillis, math.MaxInt32)) * time.Millisecond)

@@ -1,4 +1,4 @@
-package bridge
+package remote
 
 import (
 	"context"
@@ -10,30 +10,18 @@ import (
 	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 )
 
 // Monitor reads along at a device, whoever uses it. What it does not read in
 // time is a counted gap and delays nobody. Next is for one goroutine; the other
 // methods are safe for concurrent use.
 type Monitor struct {
-	raw  *raw
-	buf  []byte // read, not decoded yet
-	done int    // of buf, decoded
-	last time.Duration
-}
-
-// OpenMonitor opens a device to read along; see OpenRaw for how long that
-// takes, what ends it and its errors. It needs the right to read.
-func (a *Attacher) OpenMonitor(ctx context.Context, device string) (*Monitor, error) {
-	r, err := a.openStream(ctx, stream{device: device, kind: capture.SessionKind, take: session.TakePolite, readOnly: true}, func(r *raw) link.Sink { return &monitorSink{raw: r} })
-	if err != nil {
-		return nil, fmt.Errorf("monitor %q: %w", device, err)
-	}
-	m := &Monitor{raw: r, buf: make([]byte, 0, rawBuffer)}
-	if inForce, _ := r.use.port(); !inForce.IsZero() {
-		m.buf = capture.Append(m.buf, capture.Event{Kind: capture.Line, Text: inForce.String()})
-	}
-	return m, nil
+	device string
+	raw    *raw
+	buf    []byte // read, not decoded yet
+	done   int    // of buf, decoded
+	last   time.Duration
 }
 
 // Next returns the next event; Data is valid until the next call. It blocks
@@ -44,7 +32,7 @@ func (m *Monitor) Next() (capture.Event, error) {
 	for {
 		e, size, err := capture.Decode(m.buf[m.done:])
 		if err != nil {
-			return capture.Event{}, fmt.Errorf("monitor %q: %w", m.raw.use.device, err)
+			return capture.Event{}, fmt.Errorf("monitor %q: %w", m.device, err)
 		}
 		if size > 0 {
 			m.done += size
@@ -67,7 +55,7 @@ func (m *Monitor) Next() (capture.Event, error) {
 }
 
 // Status tells how the session is.
-func (m *Monitor) Status() Status { return m.raw.Status() }
+func (m *Monitor) Status() use.Status { return m.raw.Status() }
 
 // Close ends the session and unblocks Next. It is safe to call twice.
 func (m *Monitor) Close() error { return m.raw.Close() }
@@ -80,8 +68,8 @@ type monitorSink struct {
 	part []byte // of a record; guarded by raw.mu
 }
 
-// begins is told of a new session: its records begin anew.
-func (s *monitorSink) begins(between bool) {
+// Begins is told of a new session: its records begin anew.
+func (s *monitorSink) Begins(between bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.part = s.part[:0]; between {
@@ -156,4 +144,18 @@ func (s *monitorSink) Apply(_ context.Context, c session.Control) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.put(capture.Append(nil, e))
+}
+
+// Monitor opens a device to read along; see Raw for how long that
+// takes, what ends it and its errors. It needs the right to read.
+func (o *Opener) Monitor(ctx context.Context, device string) (*Monitor, error) {
+	r, err := o.open(ctx, stream{device: device, kind: capture.SessionKind, take: use.TakePolite, readOnly: true}, func(r *raw) link.Sink { return &monitorSink{raw: r} })
+	if err != nil {
+		return nil, fmt.Errorf("monitor %q: %w", device, err)
+	}
+	m := &Monitor{device: device, raw: r, buf: make([]byte, 0, rawBuffer)}
+	if inForce, _ := r.use.Port(); !inForce.IsZero() {
+		m.buf = capture.Append(m.buf, capture.Event{Kind: capture.Line, Text: inForce.String()})
+	}
+	return m, nil
 }

@@ -1,4 +1,4 @@
-package bridge
+package use
 
 import (
 	"bytes"
@@ -38,10 +38,10 @@ func (e *earlyItem) size() int {
 // It is for a PTY. Whoever reads that has to go on reading: a kernel tells of
 // several changes of the settings as of one if nobody looks in between, and of
 // the bytes written before and after a change not which is which.
-func (u *use) gather(e earlyItem) bool {
+func (u *Use) gather(e earlyItem) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.gathers || u.over || u.link != nil && len(u.early) == 0 {
+	if !u.Gathers || u.over || u.link != nil && len(u.early) == 0 {
 		return false
 	}
 	size := e.size()
@@ -57,7 +57,7 @@ func (u *use) gather(e earlyItem) bool {
 }
 
 // earlyBytes counts the bytes that were gathered. mu is held.
-func (u *use) earlyBytes() (n int) {
+func (u *Use) earlyBytes() (n int) {
 	for i := range u.early {
 		n += len(u.early[i].data)
 	}
@@ -66,7 +66,7 @@ func (u *use) earlyBytes() (n int) {
 
 // tellEarly sends what was gathered on l, until nothing is left or the session
 // is over; then the next goes on. Whoever sends meanwhile waits, or adds to it.
-func (u *use) tellEarly(l *link.Link) {
+func (u *Use) tellEarly(l *link.Link) {
 	u.telling.Lock()
 	defer u.telling.Unlock()
 	for {
@@ -95,7 +95,7 @@ func (u *use) tellEarly(l *link.Link) {
 }
 
 // sendEarly sends one thing and returns how many bytes of it the session took.
-func (u *use) sendEarly(l *link.Link, e earlyItem) (int, error) {
+func (u *Use) sendEarly(l *link.Link, e earlyItem) (int, error) {
 	switch {
 	case e.data != nil:
 		return l.Send(e.data)
@@ -108,7 +108,7 @@ func (u *use) sendEarly(l *link.Link, e earlyItem) (int, error) {
 // leaveEarlyLocked hands what was gathered to the next process. Settings go on
 // as they were asked for: what is in force where the bytes before them are
 // written, and with what framing, only a session will say. mu is held.
-func (u *use) leaveEarlyLocked() {
+func (u *Use) leaveEarlyLocked() {
 	for _, e := range u.early {
 		switch {
 		case e.data != nil:

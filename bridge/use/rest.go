@@ -1,4 +1,4 @@
-package bridge
+package use
 
 import (
 	"bytes"
@@ -12,17 +12,18 @@ import (
 
 	"github.com/serialspan/serialspan/bridge/internal/handover"
 	"github.com/serialspan/serialspan/bridge/internal/link"
+	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
-// errAttacherEnds is the cause of the contexts of Attacher.Run at its end: what
+// ErrEnds is the cause of the contexts of Attacher.Run at its end: what
 // can go on in the next process is laid to rest and not closed.
-var errAttacherEnds = fmt.Errorf("attacher ends: %w", context.Canceled)
+var ErrEnds = fmt.Errorf("attacher ends: %w", context.Canceled)
 
-// ending returns a context that ends with ctx, for the reason above.
-func ending(ctx context.Context) (context.Context, func()) {
+// Ending returns a context that ends with ctx, for the reason above.
+func Ending(ctx context.Context) (context.Context, func()) {
 	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { cancel(errAttacherEnds) })
+	stop := context.AfterFunc(ctx, func() { cancel(ErrEnds) })
 	return inner, func() {
 		stop()
 		cancel(nil)
@@ -30,12 +31,10 @@ func ending(ctx context.Context) (context.Context, func()) {
 }
 
 // useRest is what a use leaves to the next process, and has from the one
-// before. Guarded by use.mu, but for what is set before start.
+// before. Guarded by use.mu.
 type useRest struct {
-	keeps   bool   // it leaves something; set before start
-	told    func() // of a new session, or that it was taken; nil: nobody wants to know; set before start
-	unknown bool   // more than use.gap was lost that cannot be counted
-	leaving bool   // the Attacher ends
+	unknown bool // more than use.gap was lost that cannot be counted
+	leaving bool // the Attacher ends
 	unsent  []handover.Step
 	id      session.ID // of the session at rest; zero: there was none
 	target  Target
@@ -46,8 +45,8 @@ type useRest struct {
 
 // leave ends the session as the end of ctx asks for: it is closed, or laid to
 // rest without a word to the owner, who then keeps it for hold.
-func (u *use) leave(ctx context.Context) {
-	if !u.rest.keeps || !errors.Is(context.Cause(ctx), errAttacherEnds) {
+func (u *Use) leave(ctx context.Context) {
+	if !u.Keeps || !errors.Is(context.Cause(ctx), ErrEnds) {
 		u.drop(session.CloseError{Code: session.CodeNormal})
 		return
 	}
@@ -66,7 +65,7 @@ func (u *use) leave(ctx context.Context) {
 	}
 	stats, _ := l.View()
 	u.mu.Lock()
-	u.totals.add(totalsOf(stats))
+	u.totals.Add(totalsOf(stats))
 	u.rest.id, u.rest.target, u.rest.end, u.rest.age, u.rest.clock = l.ID, target, end, age, monotonic()
 	u.mu.Unlock()
 }
@@ -78,7 +77,7 @@ const unsentMost = 4096
 // leaveUnsent takes what a session did not, if the use is laid to rest. Before
 // finished it gets something only while nothing is early, and what comes after
 // that is early; so the order is that of the application.
-func (u *use) leaveUnsent(s handover.Step) {
+func (u *Use) leaveUnsent(s handover.Step) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.rest.leaving {
@@ -88,7 +87,7 @@ func (u *use) leaveUnsent(s handover.Step) {
 
 // leaveLocked adds a copy of s. Single bytes go together: a record has no room
 // for a step of each. mu is held.
-func (u *use) leaveLocked(s handover.Step) {
+func (u *Use) leaveLocked(s handover.Step) {
 	if n := len(u.rest.unsent); n > 0 && len(s.Bytes) > 0 {
 		last := &u.rest.unsent[n-1]
 		if len(last.Bytes) > 0 && len(last.Bytes)+len(s.Bytes) <= unsentMost {
@@ -100,31 +99,32 @@ func (u *use) leaveLocked(s handover.Step) {
 	u.rest.unsent = append(u.rest.unsent, s)
 }
 
-// again does what the application did and the process before has not told. If
+// Again does what the application did and the process before has not told. If
 // the use is over, that is left again.
-func (u *use) again(s handover.Step) {
-	switch set := knownLine(s.Line); {
+func (u *Use) Again(s handover.Step) {
+	set, _ := line.Parse(s.Line) // zero if it says nothing
+	switch {
 	case len(s.Bytes) > 0:
-		_ = u.send(s.Bytes) // fails when the use is over
+		_ = u.Send(s.Bytes) // fails when the use is over
 	case !set.IsZero():
 		u.request(set, s.Frameless)
 	case s.Control.Kind == session.KindPurge:
-		u.purge(s.Control.Bits)
+		u.Purge(s.Control.Bits)
 	default:
-		u.control(s.Control)
+		u.Control(s.Control)
 	}
 }
 
-// isAtRest reports whether the use was laid to rest.
-func (u *use) isAtRest() bool {
+// IsAtRest reports whether the use was laid to rest.
+func (u *Use) IsAtRest() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.rest.leaving
 }
 
-// atRest returns what the use leaves, and the ID of its session or, if it has
+// AtRest returns what the use leaves, and the ID of its session or, if it has
 // none, of the next. It is over.
-func (u *use) atRest() (*handover.Use, session.ID) {
+func (u *Use) AtRest() (*handover.Use, session.ID) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	r := &u.rest
@@ -135,8 +135,8 @@ func (u *use) atRest() (*handover.Use, session.ID) {
 	}, cmp.Or(r.id, u.next)
 }
 
-// resume makes a use that was not started go on where another left.
-func (u *use) resume(id session.ID, from *handover.Use) error {
+// Resume makes a use that was not started go on where another left.
+func (u *Use) Resume(id session.ID, from *handover.Use) error {
 	u.line, u.begun, u.gap, u.rest.unknown = from.Line, from.Begun, from.Gap, from.Unknown
 	if len(from.End) == 0 {
 		// An OPEN with this ID may have reached the owner, and the answer nobody.
@@ -158,30 +158,30 @@ func (u *use) resume(id session.ID, from *handover.Use) error {
 	return nil
 }
 
-// replace makes a use that was not started take the place of a session whose
+// Replace makes a use that was not started take the place of a session whose
 // consumer was killed; the owner is told that bytes are lost.
-func (u *use) replace(id session.ID) {
+func (u *Use) Replace(id session.ID) {
 	u.supersede(id)
 	u.rest.unknown = true
 }
 
 // supersede makes the first session take the place of another, which the owner
 // ends however busy the device is.
-func (u *use) supersede(id session.ID) {
+func (u *Use) supersede(id session.ID) {
 	if id != (session.ID{}) {
 		u.right.ask(id)
 	}
 }
 
 // tell says that the session changed.
-func (u *use) tell() {
-	if u.rest.told != nil {
-		u.rest.told()
+func (u *Use) tell() {
+	if u.Told != nil {
+		u.Told()
 	}
 }
 
-// latest returns the ID of the present session, or of the next.
-func (u *use) latest() session.ID {
+// Latest returns the ID of the present session, or of the next.
+func (u *Use) Latest() session.ID {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.link != nil {

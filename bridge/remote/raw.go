@@ -1,4 +1,4 @@
-package bridge
+package remote
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 // raw is a device as a stream of bytes. What the session delivers, through
 // rawSink, waits in buf for Read.
 type raw struct {
-	use *use
+	use *use.Use
 
 	mu       sync.Mutex
 	changed  *sync.Cond
@@ -59,11 +60,11 @@ func (r *raw) Read(p []byte) (int, error) {
 // mark is a gap before the byte with this number.
 type mark struct {
 	at  uint64
-	gap PortGap
+	gap Gap
 }
 
 // next is Read that stops at gaps and tells them.
-func (r *raw) next(p []byte) (PortPiece, error) {
+func (r *raw) next(p []byte) (Piece, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for len(r.buf) == 0 && len(r.marks) == 0 && !r.over {
@@ -74,22 +75,22 @@ func (r *raw) next(p []byte) (PortPiece, error) {
 		if r.marks[0].at <= r.taken {
 			gap := r.marks[0].gap
 			r.marks = r.marks[1:]
-			return PortPiece{End: r.taken, Gap: gap}, nil
+			return Piece{End: r.taken, Gap: gap}, nil
 		}
 		until = int(r.marks[0].at - r.taken)
 	}
 	if until == 0 {
-		return PortPiece{End: r.taken}, r.why
+		return Piece{End: r.taken}, r.why
 	}
 	n := copy(p, r.buf[:until])
 	r.buf = r.buf[:copy(r.buf, r.buf[n:])]
 	r.taken += uint64(n)
 	r.changed.Broadcast()
-	return PortPiece{N: n, End: r.taken}, nil
+	return Piece{N: n, End: r.taken}, nil
 }
 
 // mark places a gap after what came so far.
-func (r *raw) mark(gap PortGap) {
+func (r *raw) mark(gap Gap) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.marks = append(r.marks, mark{r.taken + uint64(len(r.buf)), gap})
@@ -111,18 +112,18 @@ func (r *raw) discard() uint64 {
 // Write implements io.Writer. It blocks while the device does not take the
 // bytes.
 func (r *raw) Write(p []byte) (int, error) {
-	if err := r.use.send(p); err != nil {
+	if err := r.use.Send(p); err != nil {
 		return 0, r.reason()
 	}
 	return len(p), nil
 }
 
 // Status tells how the use is; ID, Where and State's Age are not set.
-func (r *raw) Status() Status { return r.use.status() }
+func (r *raw) Status() use.Status { return r.use.Status() }
 
 // Close ends the use. It is safe to call twice.
 func (r *raw) Close() error {
-	r.closeOne.Do(func() { r.use.finish(rawLinger) })
+	r.closeOne.Do(func() { r.use.Finish(rawLinger) })
 	return nil
 }
 

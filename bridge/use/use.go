@@ -1,10 +1,11 @@
-package bridge
+package use
 
 import (
 	"context"
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/mesh/identity"
 )
 
 const (
@@ -25,29 +27,56 @@ const (
 var (
 	// errHoldOver ends a use: the device was out of reach for the hold time.
 	errHoldOver = errors.New("device was out of reach for the hold time")
-	// errLocalClosed ends a use: its application closed.
-	errLocalClosed = errors.New("application closed")
+	// ErrLocalClosed ends a use: its application closed.
+	ErrLocalClosed = errors.New("application closed")
 )
 
-// use is one application's use of a device, from its open to its close. It
+// Config is what the uses of a node have in common. No field may be left out.
+type Config struct {
+	// Resolve finds a device by name or name@node.
+	Resolve func(query string) (Target, error)
+	// Watch returns a channel that signals changes of what Resolve or Dial
+	// may say, and a function that ends it.
+	Watch func() (changes <-chan struct{}, stop func())
+	// Dial opens a session stream to a device's owner, which may be this
+	// node itself.
+	Dial func(ctx context.Context, owner identity.NodeID) (net.Conn, error)
+	// Hold is how long a use goes on without a stream as long as no owner said how
+	// long it keeps the session.
+	Hold time.Duration
+	// Window is how many bytes each direction of a session keeps.
+	Window int
+}
+
+// Options say what one use is for.
+type Options struct {
+	Device string // name or name@node
+	Kind   string // what OPEN tells the owner
+	Line   string // wanted at the begin; empty: as the device has it
+	// Eager ends the use on the first refusal before there was a session: a
+	// person waits for the answer.
+	Eager bool
+	// ReadOnly asks to read along.
+	ReadOnly bool
+	// Gathers lets the application go on while there is no session; see gather.
+	Gathers bool
+	// Keeps lays the use to rest, for the next process, when the Attacher ends.
+	Keeps bool
+	// Told is told of a new session, or that it was taken. Default: nobody is.
+	Told func()
+}
+
+// Use is one application's use of a device, from its open to its close. It
 // finds the device, opens a session, resumes it on new streams, and begins a
 // new session where the old is lost. Two goroutines carry it: run, which is
 // also the reader of the stream, and whoever reads the local side and calls
 // send.
-type use struct {
-	config *AttacherConfig
+type Use struct {
+	Options
+	config *Config
 	log    *slog.Logger
-	device string // as asked for
-	kind   string
 	to     link.Sink
-	right  *right
-	// eager ends the use on the first refusal before there was a session: a
-	// person waits for the answer.
-	eager bool
-	// readOnly asks to read along.
-	readOnly bool
-	// gathers lets the application go on while there is no session; see gather.
-	gathers bool
+	right  *Right
 
 	farewells sync.WaitGroup // of closed links, and those who send what is early; joined by run
 	telling   sync.Mutex     // held by who sends what is early
@@ -67,17 +96,23 @@ type use struct {
 	begun    bool   // there was a session
 	over     bool
 	failure  error // why there is no stream now
-	totals   totals
+	totals   Totals
 	users    string // who else uses the device, as its owner says
 	away     string // why the device is not there, as its owner says; empty: it is
 	early    []earlyItem
-	cancel   context.CancelCauseFunc
-	done     chan struct{}
+	Cancel   context.CancelCauseFunc
+	Done     chan struct{}
 	rest     useRest
 }
 
-func newUse(config *AttacherConfig, log *slog.Logger, device, kind string, to link.Sink, r *right) *use {
-	u := &use{config: config, log: log, device: device, kind: kind, to: to, right: r, hold: config.Hold, done: make(chan struct{})}
+// New returns a use that does nothing until start, for an application to which
+// the session writes by to. A Sink may have more methods, none of which may block:
+//
+//	Begins(between bool)  a new session begins; between: what came since the last is lost
+//	Loses(n uint64)       up to so many bytes for the device are lost with a session
+//	Noted()               what view says may have changed
+func New(config *Config, log *slog.Logger, to link.Sink, r *Right, o Options) *Use {
+	u := &Use{Options: o, config: config, log: log, to: to, right: r, line: o.Line, hold: config.Hold, Done: make(chan struct{})}
 	u.changed = sync.NewCond(&u.mu)
 	u.next = newID()
 	return u
@@ -88,12 +123,12 @@ func newID() (id session.ID) {
 	return id
 }
 
-// start runs the use on a goroutine of workers. ctx ends it.
-func (u *use) start(ctx context.Context, workers *sync.WaitGroup, ended func(error)) {
+// Start runs the use on a goroutine of workers. ctx ends it.
+func (u *Use) Start(ctx context.Context, workers *sync.WaitGroup, ended func(error)) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	u.cancel = cancel
+	u.Cancel = cancel
 	workers.Go(func() {
-		defer close(u.done)
+		defer close(u.Done)
 		err := u.run(ctx)
 		cancel(err)
 		ended(err)
@@ -101,7 +136,7 @@ func (u *use) start(ctx context.Context, workers *sync.WaitGroup, ended func(err
 }
 
 // run blocks until the use is over and says why.
-func (u *use) run(ctx context.Context) error {
+func (u *Use) run(ctx context.Context) error {
 	changes, unwatch := u.config.Watch()
 	defer unwatch()
 	defer u.farewells.Wait()
@@ -109,7 +144,7 @@ func (u *use) run(ctx context.Context) error {
 	pause := backoff.Backoff{First: redialFirst, Most: link.RedialMost}
 	since := time.Now() // without a stream
 	for {
-		left := u.holdTime() - time.Since(since)
+		left := u.HoldTime() - time.Since(since)
 		if left <= 0 {
 			u.drop(session.CloseError{Code: session.CodeNormal, Text: "hold is over"})
 			return u.because(errHoldOver)
@@ -138,10 +173,10 @@ func (u *use) run(ctx context.Context) error {
 	}
 }
 
-// holdTime is how long the use goes on without a stream. The owner says it with
+// HoldTime is how long the use goes on without a stream. The owner says it with
 // each ACCEPT: it keeps the session for so long, and to be hung up earlier would
 // lose what a rule wants kept.
-func (u *use) holdTime() time.Duration {
+func (u *Use) HoldTime() time.Duration {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.hold
@@ -150,7 +185,7 @@ func (u *use) holdTime() time.Duration {
 // once makes one stream and serves it until it ends; it says how long that
 // lasted, 0 if there was none. The attempt ends with dialCtx, the stream with
 // ctx.
-func (u *use) once(dialCtx, ctx context.Context) (lasted time.Duration, err error) {
+func (u *Use) once(dialCtx, ctx context.Context) (lasted time.Duration, err error) {
 	dialCtx, cancel := context.WithTimeout(dialCtx, dialTimeout)
 	defer cancel()
 	conn, frames, l, err := u.connect(dialCtx)
@@ -180,7 +215,7 @@ func (u *use) once(dialCtx, ctx context.Context) (lasted time.Duration, err erro
 
 // judge draws the consequences of a failure and returns an error if the use
 // is over.
-func (u *use) judge(err error) error {
+func (u *Use) judge(err error) error {
 	u.note(err)
 	var closed *session.CloseError
 	switch {
@@ -200,7 +235,7 @@ func (u *use) judge(err error) error {
 	case session.CodeRefused, session.CodeRemoved:
 		return err
 	case session.CodeKicked:
-		u.right.lose()
+		u.right.Lose()
 		u.tell()
 		u.log.Info("device was taken, waiting politely", "err", err)
 	default:
@@ -213,15 +248,15 @@ func (u *use) judge(err error) error {
 }
 
 // isEagerFor reports whether err is an answer for a person who waits.
-func (u *use) isEagerFor(err error) bool {
+func (u *Use) isEagerFor(err error) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var target *TargetError
-	return u.eager && !u.begun && (isClose(err) || errors.As(err, &target))
+	return u.Eager && !u.begun && (isClose(err) || errors.As(err, &target))
 }
 
 // drop ends the session, if there is one, and counts what is lost.
-func (u *use) drop(why session.CloseError) {
+func (u *Use) drop(why session.CloseError) {
 	u.mu.Lock()
 	l := u.link
 	u.link = nil
@@ -233,15 +268,15 @@ func (u *use) drop(why session.CloseError) {
 	u.farewells.Go(l.Wait)
 	stats, _ := l.View()
 	u.mu.Lock()
-	u.totals.add(totalsOf(stats))
+	u.totals.Add(totalsOf(stats))
 	u.users, u.away = "", ""
 	if lost > 0 {
-		u.totals.add(totals{gaps: 1, lost: uint64(lost)})
+		u.totals.Add(Totals{Gaps: 1, Lost: uint64(lost)})
 		u.gap += uint64(lost)
 	}
 	u.mu.Unlock()
-	if to, ok := u.to.(interface{ loses(n uint64) }); ok && lost > 0 {
-		to.loses(uint64(lost))
+	if to, ok := u.to.(interface{ Loses(n uint64) }); ok && lost > 0 {
+		to.Loses(uint64(lost))
 	}
 	if lost > 0 {
 		u.log.Warn("session lost, bytes for the device may be lost with it", "session", l.ID, "lost", lost, "reason", why.Code.Error())

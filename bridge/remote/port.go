@@ -1,4 +1,4 @@
-package bridge
+package remote
 
 import (
 	"context"
@@ -12,12 +12,13 @@ import (
 	"github.com/serialspan/serialspan/bridge/internal/link"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/session"
+	"github.com/serialspan/serialspan/bridge/use"
 )
 
-// PortOptions say how OpenPort opens. The zero value works.
-type PortOptions struct {
+// Options say how OpenPort opens. The zero value works.
+type Options struct {
 	Line line.Settings // to begin with; zero: the device's own
-	Take Take
+	Take use.Take
 	// Kind is what the owner shows as the use. Default "port".
 	Kind string
 	// ReadOnly reads along, whoever uses the device; that takes the right to
@@ -27,12 +28,12 @@ type PortOptions struct {
 	Changed func()
 }
 
-// RemotePort is a device opened as a port: bytes, line settings, modem lines,
+// Port is a device opened as a port: bytes, line settings, modem lines,
 // break. What is asked for happens at the device in the order of the calls,
 // and after what was written before. All methods are safe for concurrent use.
 // Those with a ctx return when the device's node has done it, which takes a
 // round trip, or longer while the device takes no bytes or is away.
-type RemotePort struct {
+type Port struct {
 	raw      *raw
 	readOnly bool
 	changed  func()
@@ -43,22 +44,22 @@ type RemotePort struct {
 	failed error           // what the device did not do, not told yet
 }
 
-// PortGap is bytes that are missing.
-type PortGap struct {
+// Gap is bytes that are missing.
+type Gap struct {
 	ToDevice bool   // else from the device
 	Lost     uint64 // up to how many
 	Unknown  bool   // there may be more
 }
 
-// PortPiece is what comes next of a port: N bytes, or a Gap if N is 0.
-type PortPiece struct {
+// Piece is what comes next of a port: N bytes, or a Gap if N is 0.
+type Piece struct {
 	N   int
 	End uint64 // bytes that have left the port, read or purged, this piece included
-	Gap PortGap
+	Gap Gap
 }
 
-// PortState is how a port is now.
-type PortState struct {
+// State is how a port is now.
+type State struct {
 	Line line.Settings // in force, as far as is known
 	// Known are the modem lines that the port has told, On those that are on.
 	Known, On line.ModemLines
@@ -68,7 +69,7 @@ type PortState struct {
 	Note string
 }
 
-// Errors of a RemotePort that callers test for.
+// Errors of a Port that callers test for.
 var (
 	// ErrDevice is wrapped by the error of a method that says what the device
 	// did not do.
@@ -79,48 +80,16 @@ var (
 	errUnconfirmed = errors.New("the session was lost before the device's node confirmed it")
 )
 
-// OpenPort opens a device as a port; see OpenRaw for how long that takes, what
-// ends it and its errors. An error wraps ErrDevice if the device has other line
-// settings than were asked for.
-func (a *Attacher) OpenPort(ctx context.Context, device string, o PortOptions) (*RemotePort, error) {
-	switch {
-	case o.Take > TakeForce:
-		return nil, fmt.Errorf("open %q: take %d is not known", device, o.Take)
-	case o.ReadOnly && !o.Line.IsZero():
-		return nil, fmt.Errorf("open %q: set line settings: %w", device, ErrReadOnly)
-	}
-	if o.Kind == "" {
-		o.Kind = "port"
-	}
-	p := &RemotePort{changed: o.Changed, readOnly: o.ReadOnly}
-	if p.changed == nil {
-		p.changed = func() {}
-	}
-	s := stream{device: device, kind: o.Kind, line: o.Line.String(), take: o.Take.wire(), readOnly: o.ReadOnly}
-	r, err := a.openStream(ctx, s, func(r *raw) link.Sink {
-		p.raw = r
-		return portSide{rawSink{r}, p}
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open %q: %w", device, err)
-	}
-	if inForce, _ := r.use.port(); !o.Line.IsZero() && !inForce.IsZero() && inForce != o.Line {
-		_ = r.Close()
-		return nil, fmt.Errorf("open %q: set line settings %v: %w: it has %v", device, o.Line, ErrDevice, inForce)
-	}
-	return p, nil
-}
-
 // Read implements io.Reader; see OpenRaw. Gaps are passed over.
-func (p *RemotePort) Read(b []byte) (int, error) { return p.raw.Read(b) }
+func (p *Port) Read(b []byte) (int, error) { return p.raw.Read(b) }
 
 // Next reads bytes into b, or returns the gap that stands before the next of
 // them. It blocks and ends as Read.
-func (p *RemotePort) Next(b []byte) (PortPiece, error) { return p.raw.next(b) }
+func (p *Port) Next(b []byte) (Piece, error) { return p.raw.next(b) }
 
 // Write implements io.Writer. It blocks while the device does not take the
 // bytes; a Purge of what is sent ends that.
-func (p *RemotePort) Write(b []byte) (int, error) {
+func (p *Port) Write(b []byte) (int, error) {
 	if p.readOnly {
 		return 0, ErrReadOnly
 	}
@@ -129,26 +98,26 @@ func (p *RemotePort) Write(b []byte) (int, error) {
 
 // Close gives what was written a moment to be delivered. It is safe to call
 // twice.
-func (p *RemotePort) Close() error { return p.raw.Close() }
+func (p *Port) Close() error { return p.raw.Close() }
 
 // Status tells how the session is.
-func (p *RemotePort) Status() Status { return p.raw.Status() }
+func (p *Port) Status() use.Status { return p.raw.Status() }
 
 // Drain waits until the device's driver has all that was written.
-func (p *RemotePort) Drain(ctx context.Context) error {
-	return p.outcome(p.raw.use.ask(ctx, session.Control{Kind: session.KindMark}))
+func (p *Port) Drain(ctx context.Context) error {
+	return p.outcome(p.raw.use.Ask(ctx, session.Control{Kind: session.KindMark}))
 }
 
 // Purge drops at once what was not read or not sent: session.PurgeReceive,
 // session.PurgeTransmit. The device's node follows; Purged waits for it.
-func (p *RemotePort) Purge(bits uint64) error {
+func (p *Port) Purge(bits uint64) error {
 	if p.readOnly && bits&session.PurgeTransmit != 0 {
 		return ErrReadOnly
 	}
 	if bits&session.PurgeReceive != 0 {
 		p.raw.discard()
 	}
-	if l := p.raw.use.present(); l != nil {
+	if l := p.raw.use.Present(); l != nil {
 		_ = l.Drop(bits) // fails with the session only
 	}
 	return nil
@@ -157,12 +126,12 @@ func (p *RemotePort) Purge(bits uint64) error {
 // Purged waits until what Purge asked for is done. Of what came before that
 // nothing can be read any more: the bytes before end have left the port, among
 // them those of a Next that has returned and is not used yet.
-func (p *RemotePort) Purged(ctx context.Context, bits uint64) (end uint64, err error) {
+func (p *Port) Purged(ctx context.Context, bits uint64) (end uint64, err error) {
 	err = p.Drain(ctx)
 	if bits&session.PurgeReceive == 0 {
 		return 0, err
 	}
-	if l := p.raw.use.present(); l != nil {
+	if l := p.raw.use.Present(); l != nil {
 		l.Discard()
 	}
 	return p.raw.discard(), err
@@ -170,40 +139,40 @@ func (p *RemotePort) Purged(ctx context.Context, bits uint64) (end uint64, err e
 
 // SetLine sets line settings. Those of later sessions begin with them too. Its
 // error wraps ErrDevice if the device has others now.
-func (p *RemotePort) SetLine(ctx context.Context, s line.Settings) error {
+func (p *Port) SetLine(ctx context.Context, s line.Settings) error {
 	if err := s.Check(); err != nil {
 		return err
 	}
-	return p.ask(func() error { return p.raw.use.askLine(ctx, s) })
+	return p.ask(func() error { return p.raw.use.AskLine(ctx, s) })
 }
 
 // SetModem sets the outputs (DTR, RTS) in mask as on says.
-func (p *RemotePort) SetModem(ctx context.Context, mask, on line.ModemLines) error {
+func (p *Port) SetModem(ctx context.Context, mask, on line.ModemLines) error {
 	mask &= line.ModemOutputs
 	return p.signal(ctx, session.Control{Kind: session.KindModem, Mask: uint64(mask), Bits: uint64(on & mask)})
 }
 
 // Break sends a break of this length, timed at the device; what is written
 // after it follows it.
-func (p *RemotePort) Break(ctx context.Context, length time.Duration) error {
+func (p *Port) Break(ctx context.Context, length time.Duration) error {
 	return p.signal(ctx, session.Control{Kind: session.KindBreak, Millis: uint64(max(length, time.Millisecond).Milliseconds())})
 }
 
 // Reset runs a reset recipe of the device's profile at its owner.
-func (p *RemotePort) Reset(ctx context.Context, recipe string) error {
+func (p *Port) Reset(ctx context.Context, recipe string) error {
 	return p.signal(ctx, session.Control{Kind: session.KindReset, Text: recipe})
 }
 
 // signal asks for what takes modem lines; its error wraps line.ErrNoSignals where
 // there are none.
-func (p *RemotePort) signal(ctx context.Context, c session.Control) error {
+func (p *Port) signal(ctx context.Context, c session.Control) error {
 	if !p.readOnly && !p.State().HasModem {
 		return line.ErrNoSignals
 	}
-	return p.ask(func() error { return p.raw.use.ask(ctx, c) })
+	return p.ask(func() error { return p.raw.use.Ask(ctx, c) })
 }
 
-func (p *RemotePort) ask(do func() error) error {
+func (p *Port) ask(do func() error) error {
 	if p.readOnly {
 		return ErrReadOnly
 	}
@@ -214,13 +183,13 @@ func (p *RemotePort) ask(do func() error) error {
 }
 
 // outcome says what became of a request that ended with err.
-func (p *RemotePort) outcome(err error) error {
+func (p *Port) outcome(err error) error {
 	if errors.Is(err, link.ErrClosed) {
 		over := p.raw.ending()
 		switch {
 		case over == nil:
 			return errUnconfirmed
-		case errors.Is(over, errLocalClosed):
+		case errors.Is(over, use.ErrLocalClosed):
 			return net.ErrClosed
 		}
 		return over
@@ -235,26 +204,26 @@ func (p *RemotePort) outcome(err error) error {
 }
 
 // State tells how the port is now.
-func (p *RemotePort) State() PortState {
-	inForce, can := p.raw.use.port()
+func (p *Port) State() State {
+	inForce, can := p.raw.use.Port()
 	p.mu.Lock()
-	s := PortState{Line: inForce, Known: p.known, On: p.modem, HasModem: slices.Contains(can, session.CapabilityModem)}
+	s := State{Line: inForce, Known: p.known, On: p.modem, HasModem: slices.Contains(can, session.CapabilityModem)}
 	p.mu.Unlock()
-	switch seen := p.raw.use.view(); {
-	case seen.failure != nil && seen.connected:
-		s.Note = seen.failure.Error()
-	case seen.failure != nil && !seen.over:
-		s.Note = fmt.Sprintf("the way to the device is broken: %v", seen.failure)
-	case seen.users != "":
-		s.Note = "used by others too: " + seen.users
+	switch seen := p.raw.use.View(); {
+	case seen.Failure != nil && seen.Connected:
+		s.Note = seen.Failure.Error()
+	case seen.Failure != nil && !seen.Over:
+		s.Note = fmt.Sprintf("the way to the device is broken: %v", seen.Failure)
+	case seen.Users != "":
+		s.Note = "used by others too: " + seen.Users
 	}
 	return s
 }
 
-// portSide is a RemotePort as the session writes to it.
+// portSide is a Port as the session writes to it.
 type portSide struct {
 	rawSink
-	port *RemotePort
+	port *Port
 }
 
 // Hear is told of controls as they come in.
@@ -286,21 +255,53 @@ func failure(c session.Control) string {
 func (s portSide) Apply(_ context.Context, c session.Control) {
 	switch c.Kind {
 	case session.KindGap:
-		s.mark(PortGap{Lost: c.Lost, Unknown: c.Unknown})
+		s.mark(Gap{Lost: c.Lost, Unknown: c.Unknown})
 	case session.KindLoss:
-		s.mark(PortGap{ToDevice: true, Lost: c.Lost, Unknown: c.Unknown})
+		s.mark(Gap{ToDevice: true, Lost: c.Lost, Unknown: c.Unknown})
 	}
 }
 
-// begins is told of a new session, and whether one was lost before it.
-func (s portSide) begins(between bool) {
+// Begins is told of a new session, and whether one was lost before it.
+func (s portSide) Begins(between bool) {
 	if between {
-		s.mark(PortGap{Unknown: true})
+		s.mark(Gap{Unknown: true})
 	}
 }
 
-// loses is told of bytes for the device that a lost session had.
-func (s portSide) loses(n uint64) { s.mark(PortGap{ToDevice: true, Lost: n}) }
+// Loses is told of bytes for the device that a lost session had.
+func (s portSide) Loses(n uint64) { s.mark(Gap{ToDevice: true, Lost: n}) }
 
-// noted is told when the use has something to say.
-func (s portSide) noted() { s.port.changed() }
+// Noted is told when the use has something to say.
+func (s portSide) Noted() { s.port.changed() }
+
+// Port opens a device as a port; see Raw for how long that takes, what
+// ends it and its errors. An error wraps ErrDevice if the device has other line
+// settings than were asked for.
+func (o *Opener) Port(ctx context.Context, device string, with Options) (*Port, error) {
+	switch {
+	case with.Take > use.TakeForce:
+		return nil, fmt.Errorf("open %q: take %d is not known", device, with.Take)
+	case with.ReadOnly && !with.Line.IsZero():
+		return nil, fmt.Errorf("open %q: set line settings: %w", device, ErrReadOnly)
+	}
+	if with.Kind == "" {
+		with.Kind = "port"
+	}
+	p := &Port{changed: with.Changed, readOnly: with.ReadOnly}
+	if p.changed == nil {
+		p.changed = func() {}
+	}
+	s := stream{device: device, kind: with.Kind, line: with.Line.String(), take: with.Take, readOnly: with.ReadOnly}
+	r, err := o.open(ctx, s, func(r *raw) link.Sink {
+		p.raw = r
+		return portSide{rawSink{r}, p}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open %q: %w", device, err)
+	}
+	if inForce, _ := r.use.Port(); !with.Line.IsZero() && !inForce.IsZero() && inForce != with.Line {
+		_ = r.Close()
+		return nil, fmt.Errorf("open %q: set line settings %v: %w: it has %v", device, with.Line, ErrDevice, inForce)
+	}
+	return p, nil
+}
