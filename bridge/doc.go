@@ -1,10 +1,26 @@
-// Package bridge joins serial devices to those who use them: the Publisher is
-// the owner's side, the Attacher the consumer's. In between runs package
-// session on streams that somebody else dials and accepts; bridge knows
-// nothing of the mesh, and of the registry only its Device.
+// Package bridge joins serial devices to those who use them. It is empty: its
+// parts are the packages below it, and its tests are those of both sides at once.
 //
-//	device ── Port ── device ── lease ── link ══ stream ══ link ── use ── attachment ── PTY, TCP client
-//	          └──────── Publisher ───────────┘             └────────── Attacher ─────┘   raw (console)
+//	        owner                                              consumer
+//	rule        which ttys are published, and how      attach   applications: PTY, TCP, RFC 2217
+//	publish     the devices of this node               remote   programs of this node: ports, monitors
+//	                                                   use      one application's use of a device
+//	internal/inventory  which hardware is there        internal/pty       terminals
+//	internal/device     a device and its sessions      internal/handover  what a restart leaves
+//	internal/slot       its port, and who writes
+//	internal/port       ttys;  internal/uevent  hot-plug
+//
+//	        both
+//	session        what is said on a stream: offsets, windows, liveness
+//	internal/link  one side of a session, with its stream and its local side
+//	line, profile, capture, portwire, rfc2217          values and codecs
+//	client                                             programs elsewhere, by the agent's socket
+//
+// In between runs package session on streams that somebody else dials and accepts:
+// nothing here knows of the mesh, and of the registry only its Device.
+//
+//	tty ── Port ── Device ── lease ── Link ══ stream ══ Link ── Use ── attachment ── PTY, TCP client
+//	       └────────── Publisher ───────┘             └────────── Attacher ─────┘    remote.Port
 //
 // # The way of a byte
 //
@@ -34,28 +50,11 @@
 //	                 any port: everything is set again, what had not been written is
 //	                 written, what the driver may have kept is a counted gap (KindLoss)
 //	device moved     to another owner: the old one delivers what it has, then CLOSE 10
-//	consumer         with AttacherConfig.Files a PTY and its session go on in the next process;
+//	consumer         with attach.Config.Files a PTY and its session go on in the next process;
 //	restarted        if it was killed, the PTY does, and what was on its way is a gap
 //	kicked           the consumer waits politely for hold, then hangs up; it stays polite
 //	                 until it is let in
 //
-// # Several consumers
-//
-// A device has one writer, or several if it is shared, and any number that read
-// along. The only writer of a device that is not shared makes the device wait
-// when it does not read. All others miss what does not fit into their windows,
-// as a counted gap, and make nobody wait. Several writers take turns, in the order
-// of coming, from write to write; each waits by the window of its own session.
-//
-// A session begins as an open of the device's own tty would: what the device sent
-// before is not for it, nor what another did to line settings, DTR and RTS.
-//
-// # Goroutines
-//
-// Publisher.Run has one per device that opens its port, one that reads it, one
-// that watches its modem lines while somebody uses it, and one that hears the
-// kernel's events; Publisher.Serve runs on its caller's. Attacher.Run has one per attachment (a PTY's reader or a
-// listener), one per TCP client, and one per use (the stream's reader). A link
-// starts short ones to write and to drain; link.close and link.wait join
-// them. Everything ends with the context of Run, or of Serve.
+// Who of several consumers has a device, package internal/device says; what becomes
+// of one application's use, package use.
 package bridge

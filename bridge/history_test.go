@@ -18,8 +18,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/attach"
+	"github.com/serialspan/serialspan/bridge/internal/bridgetest"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/publish"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/mesh/identity"
@@ -140,7 +142,7 @@ type stickPort struct {
 	pressed bool
 }
 
-func (s *stick) open(bridge.PortSpec) (bridge.Port, error) {
+func (s *stick) open(publish.PortSpec) (publish.Port, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.absent {
@@ -272,11 +274,11 @@ type history struct {
 
 	mu        sync.Mutex
 	changes   [2]chan struct{}
-	publisher *bridge.Publisher
+	publisher *publish.Publisher
 	ownerCtx  context.Context
 	ownerStop context.CancelFunc
 	owner     sync.WaitGroup
-	streams   []*memStream
+	streams   []*bridgetest.Stream
 	down      bool
 }
 
@@ -311,7 +313,7 @@ func (h *history) startOwner() {
 	if h.stale {
 		one.MaxStale = 300 * time.Millisecond
 	}
-	p := bridge.NewPublisher(bridge.PublisherConfig{
+	p := publish.New(publish.Config{
 		Rules: []rule.Rule{one}, Hold: historyHold, Window: h.window, Open: h.stick.open,
 		Discover: func() ([]rule.Candidate, error) {
 			h.stick.mu.Lock()
@@ -319,7 +321,7 @@ func (h *history) startOwner() {
 			if h.stick.absent {
 				return nil, nil
 			}
-			return []rule.Candidate{zwave}, nil
+			return []rule.Candidate{bridgetest.Zwave}, nil
 		},
 		PollInterval: 400 * time.Millisecond,
 	})
@@ -335,9 +337,9 @@ func (h *history) dial(_ context.Context, from identity.NodeID) (net.Conn, error
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.down || h.publisher == nil {
-		return nil, errCut
+		return nil, bridgetest.ErrCut
 	}
-	a, b := newStreamPair(4096)
+	a, b := bridgetest.NewStreams(4096)
 	h.streams = append(h.streams, a)
 	p, ctx := h.publisher, h.ownerCtx
 	h.owner.Go(func() { _ = p.Serve(ctx, b, from) })
@@ -357,7 +359,7 @@ func (h *history) heal() {
 	}
 }
 
-func (h *history) each(f func(*memStream)) {
+func (h *history) each(f func(*bridgetest.Stream)) {
 	h.mu.Lock()
 	streams := h.streams
 	h.mu.Unlock()
@@ -371,7 +373,7 @@ type app struct {
 	who      uint8
 	h        *history
 	rng      *rand.Rand
-	attacher *bridge.Attacher
+	attacher *attach.Attacher
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -513,8 +515,8 @@ func (h *history) live() error {
 		h.changes[i] = make(chan struct{}, 1)
 		a := &app{who: uint8(i), h: h, rng: rand.New(rand.NewPCG(h.rng.Uint64(), 2))}
 		a.changed = sync.NewCond(&a.mu)
-		a.attacher = bridge.NewAttacher(bridge.AttacherConfig{
-			Resolve: func(string) (use.Target, error) { return use.Target{Owner: owner, Device: "stick"}, nil },
+		a.attacher = attach.New(attach.Config{
+			Resolve: func(string) (use.Target, error) { return use.Target{Owner: bridgetest.Owner, Device: "stick"}, nil },
 			Watch:   func() (<-chan struct{}, func()) { return h.changes[i], func() {} },
 			Dial: func(ctx context.Context, _ identity.NodeID) (net.Conn, error) {
 				return h.dial(ctx, identity.NodeID{byte(i + 1)})
@@ -554,28 +556,26 @@ func (h *history) step() {
 	case 0, 1: // the path is cut, at once or after it went dead
 		h.note("cut")
 		if k == 1 {
-			h.each(func(s *memStream) { s.in.freeze(); s.out.freeze() })
+			h.each(func(s *bridgetest.Stream) { s.In.Freeze(); s.Out.Freeze() })
 			time.Sleep(ms(500))
 		}
 		h.mu.Lock()
 		h.down = h.rng.IntN(2) == 0
 		h.mu.Unlock()
-		h.each((*memStream).cut)
+		h.each((*bridgetest.Stream).Cut)
 		h.stick.send(h.rng.IntN(10))
 		time.Sleep(ms(1000))
 		h.heal()
 	case 2: // frames end in the middle
 		h.note("fragile streams")
-		h.each(func(s *memStream) {
-			for _, q := range []*queue{s.in, s.out} {
-				q.mu.Lock()
-				q.left = 1 + h.rng.IntN(300)
-				q.mu.Unlock()
+		h.each(func(s *bridgetest.Stream) {
+			for _, q := range []*bridgetest.Queue{s.In, s.Out} {
+				q.BreakAfter(1 + h.rng.IntN(300))
 			}
 		})
 	case 3: // nothing comes through, and nobody is told
 		h.note("silence")
-		h.each(func(s *memStream) { s.in.freeze(); s.out.freeze() })
+		h.each(func(s *bridgetest.Stream) { s.In.Freeze(); s.Out.Freeze() })
 		time.Sleep(ms(3000))
 	case 4:
 		n := h.rng.IntN(200)
@@ -611,7 +611,7 @@ func (h *history) step() {
 		h.mu.Lock()
 		h.down = true
 		h.mu.Unlock()
-		h.each((*memStream).cut)
+		h.each((*bridgetest.Stream).Cut)
 		time.Sleep(historyHold + ms(3000))
 		h.heal()
 	case 9, 10:

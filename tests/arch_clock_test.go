@@ -14,7 +14,7 @@ import (
 // with time.Now and time.Since, which compare monotonic readings as long as
 // nothing strips them.
 var wallReads = []exception{
-	{"bridge/use_rest.go", []string{"unix.ClockGettime"}, "CLOCK_MONOTONIC, whose readings two processes can compare: the age of bytes goes on over a restart"},
+	{"bridge/use/rest.go", []string{"unix.ClockGettime"}, "CLOCK_MONOTONIC, whose readings two processes can compare: the age of bytes goes on over a restart"},
 	{"cmd/serialspan/doctor_machine.go", []string{"time.Parse"}, "doctor tells a person that the clock stands before the program was made"},
 	{"cmd/serialspan/doctor_hardware.go", []string{"Time.UTC", "time.Unix", "Time.Format"}, "doctor tells a person the same of the hardware clock"},
 	{"mesh/config.go", []string{"time.Now as a value"}, "the default of Config.Wall, which the uses below share"},

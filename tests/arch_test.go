@@ -31,11 +31,11 @@ var floors = [][]string{
 	{"mesh/internal/underlay", "mesh/internal/tunnel", "mesh/internal/quicnet", "mesh/internal/gossip", "mesh/kubespan", // adapters
 		"mesh/internal/memnet", "mesh/internal/beacon", "bridge/internal/uevent", "bridge/internal/port", "bridge/internal/pty", "bridge/internal/handover", "bridge/client",
 		"bridge/internal/backoff", "bridge/internal/link", "bridge/internal/slot", "bridge/rule"},
-	{"mesh/internal/plane", "mesh/internal/memtunnel", "bridge/internal/inventory"},
-	{"bridge/internal/device"},
-	{"mesh", "bridge", "configs/profiles"}, // assemblies
+	{"mesh/internal/plane", "mesh/internal/memtunnel", "bridge/internal/inventory", "bridge/use"},
+	{"bridge/internal/device", "bridge/remote"},
+	{"mesh", "bridge", "bridge/publish", "bridge/attach", "configs/profiles"}, // assemblies
 	{"configs"},
-	{"mesh/meshtest"},
+	{"mesh/meshtest", "bridge/internal/bridgetest"},
 	{"cmd/serialspan/internal/control", "cmd/serialspan/internal/registrysync", "cmd/serialspan/internal/servicemanager", "cmd/serialspan/internal/simstick", "cmd/serialspan/internal/governor", "cmd/serialspan/internal/terminal", "cmd/serialspan/internal/terminal/..."},
 	{"cmd/serialspan/internal/agent", "cmd/serialspan/internal/control/..."},
 	{"cmd/serialspan"},
@@ -54,6 +54,13 @@ var walls = []struct {
 	{from: "mesh", to: "configs"},
 	{from: "bridge", to: "mesh", except: []string{"mesh/identity", "mesh/rawio", "mesh/canonical"}},
 	{from: "bridge", to: "configs"},
+	// The owner's side and the consumer's meet on the wire only.
+	{from: "bridge/publish", to: "bridge/use"},
+	{from: "bridge/internal/device", to: "bridge/use"},
+	{from: "bridge/attach", to: "bridge/internal/device"},
+	{from: "bridge/attach", to: "bridge/internal/slot"},
+	{from: "bridge/use", to: "bridge/internal/slot"},
+	{from: "bridge/remote", to: "bridge/internal/slot"},
 	{from: "registry", to: "mesh", except: []string{"mesh/identity", "mesh/canonical"}},
 	{from: "registry", to: "bridge"},
 	{from: "configs", to: "mesh", except: []string{"mesh/identity"}},

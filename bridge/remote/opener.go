@@ -1,3 +1,11 @@
+// Package remote opens devices of any node for programs of this one: as a stream
+// of bytes (a console), as a Port with line settings and modem lines, or as a
+// Monitor that reads along. An Attacher is what they run in; see its methods for
+// how long an open takes, what ends it and its errors. Programs outside the agent
+// have package client.
+//
+// The goroutines of a stream are those of its use.Use. They end with Close, or with
+// the Attacher's Run, which joins them.
 package remote
 
 import (
@@ -12,21 +20,21 @@ import (
 	"github.com/serialspan/serialspan/bridge/use"
 )
 
-// Opener opens devices for programs of this node.
+// Opener opens devices. It is safe for concurrent use.
 type Opener struct {
 	config *use.Config
 	log    *slog.Logger
 	within func(start func(ctx context.Context, release func(), workers *sync.WaitGroup) error) error
 }
 
-// NewOpener returns an opener; within calls start with what a stream runs in: a
+// NewOpener returns an Opener; within calls start with what a stream runs in: a
 // context, what releases that at the stream's end, and what joins its goroutines.
 // It fails if there is no such thing now.
 func NewOpener(config *use.Config, log *slog.Logger, within func(start func(ctx context.Context, release func(), workers *sync.WaitGroup) error) error) *Opener {
 	return &Opener{config, log, within}
 }
 
-// stream is what openStream opens.
+// stream is what open opens.
 type stream struct {
 	device, kind string
 	line         string // settings to begin with; empty: the device's own
@@ -61,7 +69,7 @@ func (o *Opener) open(ctx context.Context, s stream, side func(*raw) link.Sink) 
 	}
 	if err != nil {
 		r.use.Cancel(err)
-		<-r.use.Done
+		r.use.Wait()
 		return nil, r.reason()
 	}
 	return r, nil
@@ -69,7 +77,7 @@ func (o *Opener) open(ctx context.Context, s stream, side func(*raw) link.Sink) 
 
 // Raw opens a device as a stream of bytes, for a console. It blocks until
 // there is a session, the owner or the registry refused (the error unwraps to
-// a session.Code or is a *TargetError), the hold time has passed, or ctx is
+// a session.Code or is a *use.TargetError), the hold time has passed, or ctx is
 // done, which later means nothing. The stream survives outages up to the hold
 // time; Read then fails with the reason. Close gives what was written a
 // moment to be delivered.

@@ -80,7 +80,7 @@ var (
 	errUnconfirmed = errors.New("the session was lost before the device's node confirmed it")
 )
 
-// Read implements io.Reader; see OpenRaw. Gaps are passed over.
+// Read implements io.Reader; see Opener.Raw. Gaps are passed over.
 func (p *Port) Read(b []byte) (int, error) { return p.raw.Read(b) }
 
 // Next reads bytes into b, or returns the gap that stands before the next of

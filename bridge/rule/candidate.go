@@ -19,10 +19,10 @@ type Candidate struct {
 	Skip string
 }
 
-// KnownUSB tells the kind of devices that are known without a rule: sticks whose USB IDs are
-// not shared with other hardware. IDs of bridge chips (CP210x 10c4:ea60 and
-// the like) say nothing of what is behind them, so those need a rule or a
-// profile.
+// KnownUSB tells the kind of devices that are known without a rule: sticks whose
+// USB IDs are not shared with other hardware. IDs of bridge chips (CP210x
+// 10c4:ea60 and the like) say nothing of what is behind them, so those need a rule
+// or a profile.
 func KnownUSB(c Candidate) (kind string, ok bool) {
 	switch strings.ToLower(c.Hardware.VID + ":" + c.Hardware.PID) {
 	case "0658:0200": // Sigma Designs UZB: Aeotec Z-Stick, and others with this ID

@@ -1,9 +1,9 @@
 // Package session is the resumable stream between the owner of a device and
 // one consumer: frames, offsets, acknowledgements, replay. It is a pure
 // machine: bytes in, bytes out, time handed in as the monotonic time since the
-// process started. It has no sockets, goroutines or logging; package bridge
-// drives it over QUIC streams. It knows nothing of who may open what: leases
-// and their arbitration are bridge's.
+// process started. It has no sockets, goroutines or logging; package
+// bridge/internal/link drives it over QUIC streams. It knows nothing of who may
+// open what: leases and their arbitration are bridge/internal/device's.
 //
 // # Wire
 //

@@ -184,7 +184,7 @@ func (u *Use) Finish(limit time.Duration) {
 	}
 	timer.Stop()
 	u.Cancel(ErrLocalClosed)
-	<-u.Done
+	u.Wait()
 }
 
 // HadSession reports whether there ever was one.
@@ -265,7 +265,7 @@ func (u *Use) because(err error) error {
 	return fmt.Errorf("%w: %w", err, u.failure)
 }
 
-// finished wakes whoever waits in send.
+// finished wakes whoever waits in Send.
 func (u *Use) finished() {
 	if u.IsAtRest() {
 		u.telling.Lock() // whoever sends what is early has an end: the session is closed

@@ -16,23 +16,13 @@ import (
 	"github.com/serialspan/serialspan/bridge/session"
 )
 
-// ErrEnds is the cause of the contexts of Attacher.Run at its end: what
-// can go on in the next process is laid to rest and not closed.
+// ErrEnds is the cause of an Attacher's contexts at its end: what can go on in the
+// next process is laid to rest and not closed.
 var ErrEnds = fmt.Errorf("attacher ends: %w", context.Canceled)
 
-// Ending returns a context that ends with ctx, for the reason above.
-func Ending(ctx context.Context) (context.Context, func()) {
-	inner, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() { cancel(ErrEnds) })
-	return inner, func() {
-		stop()
-		cancel(nil)
-	}
-}
-
-// useRest is what a use leaves to the next process, and has from the one
+// rest is what a use leaves to the next process, and has from the one
 // before. Guarded by use.mu.
-type useRest struct {
+type rest struct {
 	unknown bool // more than use.gap was lost that cannot be counted
 	leaving bool // the Attacher ends
 	unsent  []handover.Step

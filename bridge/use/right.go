@@ -41,6 +41,7 @@ func (r *Right) now() session.Take {
 	return r.take
 }
 
+// Lose makes it polite, until it is granted again: another has taken the device.
 func (r *Right) Lose() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,6 +55,7 @@ func (r *Right) granted() {
 	r.take = min(r.take, session.TakeNormal)
 }
 
+// IsKicked reports whether another took the device and it was not granted since.
 func (r *Right) IsKicked() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

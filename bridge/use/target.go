@@ -13,7 +13,7 @@ type Target struct {
 }
 
 // TargetError is why a name leads to no device now. It unwraps to what
-// AttacherConfig.Resolve returned.
+// Config.Resolve returned.
 type TargetError struct{ Err error }
 
 // Error returns the text of the cause.

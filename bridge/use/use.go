@@ -70,7 +70,7 @@ type Options struct {
 // finds the device, opens a session, resumes it on new streams, and begins a
 // new session where the old is lost. Two goroutines carry it: run, which is
 // also the reader of the stream, and whoever reads the local side and calls
-// send.
+// Send.
 type Use struct {
 	Options
 	config *Config
@@ -100,19 +100,19 @@ type Use struct {
 	users    string // who else uses the device, as its owner says
 	away     string // why the device is not there, as its owner says; empty: it is
 	early    []earlyItem
-	Cancel   context.CancelCauseFunc
-	Done     chan struct{}
-	rest     useRest
+	cancel   context.CancelCauseFunc
+	done     chan struct{}
+	rest     rest
 }
 
-// New returns a use that does nothing until start, for an application to which
+// New returns a use that does nothing until Start, for an application to which
 // the session writes by to. A Sink may have more methods, none of which may block:
 //
 //	Begins(between bool)  a new session begins; between: what came since the last is lost
 //	Loses(n uint64)       up to so many bytes for the device are lost with a session
-//	Noted()               what view says may have changed
+//	Noted()               what View says may have changed
 func New(config *Config, log *slog.Logger, to link.Sink, r *Right, o Options) *Use {
-	u := &Use{Options: o, config: config, log: log, to: to, right: r, line: o.Line, hold: config.Hold, Done: make(chan struct{})}
+	u := &Use{Options: o, config: config, log: log, to: to, right: r, line: o.Line, hold: config.Hold, done: make(chan struct{})}
 	u.changed = sync.NewCond(&u.mu)
 	u.next = newID()
 	return u
@@ -123,17 +123,24 @@ func newID() (id session.ID) {
 	return id
 }
 
-// Start runs the use on a goroutine of workers. ctx ends it.
+// Start runs the use on a goroutine of workers, and tells ended why it is over. ctx
+// ends it.
 func (u *Use) Start(ctx context.Context, workers *sync.WaitGroup, ended func(error)) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	u.Cancel = cancel
+	u.cancel = cancel
 	workers.Go(func() {
-		defer close(u.Done)
+		defer close(u.done)
 		err := u.run(ctx)
 		cancel(err)
 		ended(err)
 	})
 }
+
+// Cancel makes a use that was started end, for the reason of err. It does not wait.
+func (u *Use) Cancel(err error) { u.cancel(err) }
+
+// Wait blocks until the use is over.
+func (u *Use) Wait() { <-u.done }
 
 // run blocks until the use is over and says why.
 func (u *Use) run(ctx context.Context) error {

@@ -10,18 +10,16 @@ import (
 	"github.com/serialspan/serialspan/mesh/identity"
 )
 
-// State is how far an attachment is.
+// State is how far an attachment is, or a use that has none.
 type State uint8
 
 // The states of an attachment.
 const (
-	// Waiting: no application has it open, or there was no session
-	// for it yet.
+	// Waiting: no application has it open, or there was no session for it yet.
 	Waiting State = iota
 	// Connected: bytes flow.
 	Connected
-	// Holding: the way to the device broke; the application sees
-	// nothing of it.
+	// Holding: the way to the device broke; the application sees nothing of it.
 	Holding
 	// Kicked: another consumer took the device; this one waits.
 	Kicked
@@ -34,7 +32,8 @@ func (s State) String() string {
 	return [...]string{"waiting", "connected", "holding", "kicked", "failed"}[s]
 }
 
-// Status is an attachment as it is.
+// Status is an attachment as it is, or a use that has none: then ID, Where and Age
+// are not set.
 type Status struct {
 	ID     string
 	Device string // as asked for
@@ -78,6 +77,7 @@ type View struct {
 	Line           line.Settings
 }
 
+// View returns how the use is now.
 func (u *Use) View() View {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -133,6 +133,7 @@ type Totals struct {
 	Lost           uint64
 }
 
+// Add adds those of another session.
 func (t *Totals) Add(o Totals) {
 	t.Sent += o.Sent
 	t.Received += o.Received

@@ -3,7 +3,7 @@ package main
 import (
 	"io"
 
-	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/publish"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/agent"
 )
 
@@ -21,5 +21,5 @@ func newAgent(options agentOptions) (runner, error) {
 
 // openStick makes the PTY behind which the demo's simulated stick is.
 func openStick() (master io.ReadWriteCloser, slave string, err error) {
-	return bridge.OpenSimulatedPTY()
+	return publish.OpenSimulatedPTY()
 }

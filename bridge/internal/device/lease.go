@@ -24,18 +24,18 @@ type lease struct {
 	kind   string
 	began  time.Time
 	// over is closed when the lease ended or a newer stream serves it; a
-	// resume replaces it. Guarded by device.mu.
+	// resume replaces it. Guarded by Device.mu.
 	over chan struct{}
 	// readOnly leases read along: nothing that they send reaches the device.
 	readOnly bool
-	attempt  uint64      // of the OPEN that serves it; guarded by device.gate
-	gaps     int         // guarded by device.mu
-	lost     uint64      // in gaps of both directions; guarded by device.mu
-	others   string      // as last told of them; guarded by device.telling
+	attempt  uint64      // of the OPEN that serves it; guarded by Device.gate
+	gaps     int         // guarded by Device.mu
+	lost     uint64      // in gaps of both directions; guarded by Device.mu
+	others   string      // as last told of them; guarded by Device.telling
 	missed   uint64      // what it did not read and was not told; of the port's reader
-	opens    int         // device.opens when it began, or was last told; of the port's reader
+	opens    int         // Device.opens when it began, or was last told; of the port's reader
 	breaking atomic.Bool // it began a break
-	modem    int         // modem lines as last told, plus 1; guarded by device.telling
+	modem    int         // modem lines as last told, plus 1; guarded by Device.telling
 }
 
 // SessionStatus is one session on one of this node's devices.

@@ -212,7 +212,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 }
 
 // begin returns the port if it is the turn of w, else nil and what is closed
-// when that may have changed; then w waits in line until leave.
+// when that may have changed; then w waits in line until Leave.
 func (s *Slot) begin(w *Writer) (Port, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -34,7 +34,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/attach"
+	"github.com/serialspan/serialspan/bridge/publish"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/control"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/registrysync"
@@ -75,13 +76,13 @@ type Options struct {
 	Ports Ports
 }
 
-// Ports is what the publisher needs of the machine; see bridge.PublisherConfig.
+// Ports is what the publisher needs of the machine; see publish.Config.
 // Nil fields stand for the real thing.
 type Ports struct {
 	Discover func() ([]rule.Candidate, error)
 	Watch    func(ctx context.Context, changed func()) error
 	Exists   func(path string) bool
-	Open     func(bridge.PortSpec) (bridge.Port, error)
+	Open     func(publish.PortSpec) (publish.Port, error)
 }
 
 // Agent is one node. It implements control.Agent; its methods are safe for
@@ -97,8 +98,8 @@ type Agent struct {
 	mesh      *mesh.Mesh
 	registry  *registry.Registry
 	sync      *registrysync.Engine
-	publisher *bridge.Publisher
-	attacher  *bridge.Attacher
+	publisher *publish.Publisher
+	attacher  *attach.Attacher
 	claims    *claims
 	wanted    *wantedSet
 	settings  settings

@@ -17,9 +17,9 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/publish"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/agent"
 	"github.com/serialspan/serialspan/configs"
@@ -41,7 +41,7 @@ type echo struct {
 	line    line.Settings
 }
 
-func newEcho(spec bridge.PortSpec) (bridge.Port, error) {
+func newEcho(spec publish.PortSpec) (publish.Port, error) {
 	if spec.Path != stickPath {
 		return nil, fs.ErrNotExist
 	}
@@ -106,8 +106,8 @@ type node struct {
 	name   string
 	dir    string
 	join   []string
-	change func(*configs.Config)                      // nil: nothing
-	open   func(bridge.PortSpec) (bridge.Port, error) // nil: newEcho
+	change func(*configs.Config)                        // nil: nothing
+	open   func(publish.PortSpec) (publish.Port, error) // nil: newEcho
 	// discover and watch find ttys; nil: none.
 	discover func() ([]rule.Candidate, error)
 	watch    func(ctx context.Context, changed func()) error

@@ -4,8 +4,9 @@ import (
 	"context"
 	"sync"
 
-	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/attach"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/publish"
 	"github.com/serialspan/serialspan/bridge/use"
 	"github.com/serialspan/serialspan/configs"
 	"github.com/serialspan/serialspan/registry"
@@ -21,7 +22,7 @@ func (a *Agent) readPolicy() (err error) {
 // openBridge makes the publisher and the attacher from the configuration.
 func (a *Agent) openBridge() {
 	config := &a.options.Config
-	a.publisher = bridge.NewPublisher(bridge.PublisherConfig{
+	a.publisher = publish.New(publish.Config{
 		NodeName:  config.Node.Name,
 		Rules:     a.settings.policy.Rules,
 		Publish:   a.settings.policy.Publish,
@@ -35,7 +36,7 @@ func (a *Agent) openBridge() {
 		NameOf:    a.nameOf,
 		Logger:    a.log,
 	})
-	a.attacher = bridge.NewAttacher(bridge.AttacherConfig{
+	a.attacher = attach.New(attach.Config{
 		Resolve: a.target,
 		Watch:   a.registry.Watch,
 		Dial:    a.dialOwner,

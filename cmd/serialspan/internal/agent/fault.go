@@ -3,7 +3,7 @@ package agent
 import (
 	"errors"
 
-	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/attach"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/bridge/profile"
@@ -29,9 +29,9 @@ func controlError(err error) error {
 		{registry.ErrNotFound, client.NotFound, ""}, // its text says what next
 		{registry.ErrAway, client.Away, "\"serialspan devices\" shows its state, \"serialspan nodes\" that of its node"},
 		{registry.ErrAmbiguous, client.Ambiguous, "write NAME@NODE"},
-		{bridge.ErrNoAttachment, client.NotFound, "see `serialspan attachments`"},
-		{bridge.ErrPlaceTaken, client.Exists, "see `serialspan attachments`"},
-		{bridge.ErrNotRunning, client.Stopping, ""},
+		{attach.ErrNoAttachment, client.NotFound, "see `serialspan attachments`"},
+		{attach.ErrPlaceTaken, client.Exists, "see `serialspan attachments`"},
+		{attach.ErrNotRunning, client.Stopping, ""},
 		{profile.ErrNoRecipe, client.NotFound, "\"serialspan resolve NAME\" lists those that it has"},
 		{line.ErrNoSignals, client.Unsupported, ""},
 		{remote.ErrReadOnly, client.Refused, "open it without reading along only"},

@@ -12,10 +12,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/capture"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/publish"
 	"github.com/serialspan/serialspan/configs"
 	"github.com/serialspan/serialspan/mesh/identity"
 	"github.com/serialspan/serialspan/mesh/meshtest"
@@ -67,7 +67,7 @@ func TestSignal(t *testing.T) {
 		friend := h.start(&node{name: "friend", join: through})
 		edge := h.start(&node{name: "edge", join: through, change: func(c *configs.Config) {
 			c.Devices.Rules[0].Allow = []string{friend.Status().ID.String()}
-		}, open: func(spec bridge.PortSpec) (bridge.Port, error) {
+		}, open: func(spec publish.PortSpec) (publish.Port, error) {
 			port, err := newEcho(spec)
 			return &modemPort{port.(*echo), noted}, err
 		}})

@@ -3,11 +3,11 @@ package agent
 import (
 	"context"
 
-	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/attach"
 )
 
 // files returns who keeps PTYs over a restart; nil: nobody.
-func (a *Agent) files() bridge.FileStore {
+func (a *Agent) files() attach.FileStore {
 	if m := a.options.Manager; m != nil && m.Listens() {
 		return m
 	}

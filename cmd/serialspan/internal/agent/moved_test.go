@@ -12,9 +12,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/publish"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/agent"
 	"github.com/serialspan/serialspan/configs"
@@ -107,7 +107,7 @@ func (s *stick) node(name string, join []string) *node {
 			<-ctx.Done()
 			return nil
 		},
-		open: func(spec bridge.PortSpec) (bridge.Port, error) {
+		open: func(spec publish.PortSpec) (publish.Port, error) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			if s.at != name {

@@ -19,9 +19,9 @@ import (
 
 	"go.bug.st/serial"
 
-	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/line"
+	"github.com/serialspan/serialspan/bridge/publish"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/simstick"
 )
 
@@ -48,7 +48,7 @@ func consumerOf(t *testing.T, edge *real) *real {
 // ttyStick makes a PTY with a simulated stick behind it and returns its path.
 func ttyStick(t *testing.T) string {
 	t.Helper()
-	master, slave, err := bridge.OpenSimulatedPTY()
+	master, slave, err := publish.OpenSimulatedPTY()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ const stickRule = "devices: {publish: listed, rules: [{match: {path: %s}, name: 
 // pinnedPort is a PTY with modem lines that nobody drives: what a tty would be
 // asked for is noted.
 type pinnedPort struct {
-	bridge.Port
+	publish.Port
 	mu      sync.Mutex
 	line    line.Settings
 	on      line.ModemLines
@@ -137,7 +137,7 @@ func pinnedStick(t *testing.T) (*real, *pinnedPort) {
 	r := newReal(t, base+fmt.Sprintf(stickRule, stickPath, ""))
 	port := &pinnedPort{on: line.ModemOutputs | line.CTS}
 	r.exists = func(path string) bool { return path == stickPath }
-	r.open = func(spec bridge.PortSpec) (bridge.Port, error) {
+	r.open = func(spec publish.PortSpec) (publish.Port, error) {
 		e, err := newEcho(spec)
 		port.Port, port.line = e, spec.Line
 		return port, err

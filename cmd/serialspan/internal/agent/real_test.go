@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/serialspan/serialspan/bridge"
 	"github.com/serialspan/serialspan/bridge/client"
+	"github.com/serialspan/serialspan/bridge/publish"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/cmd/serialspan/internal/agent"
 	"github.com/serialspan/serialspan/configs"
@@ -30,10 +30,10 @@ type real struct {
 	ctl  *client.Client
 	stop func()
 
-	ttys    []rule.Candidate                           // that discovery finds; not changed after start
-	machine string                                     // empty: "this machine"
-	open    func(bridge.PortSpec) (bridge.Port, error) // nil: the tty
-	exists  func(path string) bool                     // nil: it is a tty
+	ttys    []rule.Candidate                             // that discovery finds; not changed after start
+	machine string                                       // empty: "this machine"
+	open    func(publish.PortSpec) (publish.Port, error) // nil: the tty
+	exists  func(path string) bool                       // nil: it is a tty
 }
 
 // logBuffer collects what agents log.
@@ -175,7 +175,7 @@ func (r *real) attachments() []string {
 // tty makes a PTY that stands for a device and returns its path.
 func tty(t *testing.T) string {
 	t.Helper()
-	master, slave, err := bridge.OpenSimulatedPTY()
+	master, slave, err := publish.OpenSimulatedPTY()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ const signalProtocol = "signal/1"
 
 type signalRequest struct {
 	Device string   `json:"device"` // by which the owner publishes it
-	Words  []string `json:"words"`  // for bridge.ParseSignal
+	Words  []string `json:"words"`  // for profile.ParseSignal
 }
 
 const (

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/serialspan/serialspan/bridge"
+	"github.com/serialspan/serialspan/bridge/attach"
 	"github.com/serialspan/serialspan/bridge/client"
 	"github.com/serialspan/serialspan/bridge/line"
 	"github.com/serialspan/serialspan/configs"
@@ -42,7 +42,7 @@ type keptRow struct {
 //
 // It is safe for concurrent use.
 type wantedSet struct {
-	attacher *bridge.Attacher
+	attacher *attach.Attacher
 	dir      string // the state directory
 	links    configs.LinkRule
 	log      *slog.Logger
@@ -145,7 +145,7 @@ func (s *wantedSet) makeMissing() {
 
 // make hands w to the attacher. mu is held.
 func (s *wantedSet) make(w *wanted) error {
-	spec := bridge.Spec{Device: w.request.Device, TCP: w.request.TCP, RFC2217: w.request.RFC2217, Take: take(w.request.Take)}
+	spec := attach.Spec{Device: w.request.Device, TCP: w.request.TCP, RFC2217: w.request.RFC2217, Take: take(w.request.Take)}
 	if w.request.Line != "" {
 		settings, err := line.Parse(w.request.Line)
 		if err != nil {
@@ -154,7 +154,7 @@ func (s *wantedSet) make(w *wanted) error {
 		spec.Line = settings
 	}
 	if p := w.request.PTY; p != nil {
-		spec.PTY = &bridge.PTYSpec{Link: filepath.Clean(p.Link), Mode: fs.FileMode(p.Mode), Owner: w.nodeOwner(), Group: p.Group}
+		spec.PTY = &attach.PTYSpec{Link: filepath.Clean(p.Link), Mode: fs.FileMode(p.Mode), Owner: w.nodeOwner(), Group: p.Group}
 		if s.links.Allowed(spec.PTY.Link) {
 			// control.link_dirs need not be there yet; below /run they never are after a boot.
 			if err := os.MkdirAll(filepath.Dir(spec.PTY.Link), 0o755); err != nil {
@@ -163,7 +163,7 @@ func (s *wantedSet) make(w *wanted) error {
 		}
 	}
 	if other := s.at(w); other != nil {
-		return fmt.Errorf("attach %q at %s: %w, of %s", w.request.Device, w.where(), bridge.ErrPlaceTaken, other.said())
+		return fmt.Errorf("attach %q at %s: %w, of %s", w.request.Device, w.where(), attach.ErrPlaceTaken, other.said())
 	}
 	status, err := s.attacher.Attach(spec)
 	if err != nil {
@@ -208,7 +208,7 @@ func (s *wantedSet) unmake(w *wanted) {
 	if w.id == "" {
 		return
 	}
-	if err := s.attacher.Detach(w.id); err != nil && !errors.Is(err, bridge.ErrNoAttachment) {
+	if err := s.attacher.Detach(w.id); err != nil && !errors.Is(err, attach.ErrNoAttachment) {
 		s.log.Warn("attachment cannot be removed", "attachment", w.id, "err", err)
 	}
 	w.id = ""
@@ -287,7 +287,7 @@ func (s *wantedSet) detach(id string) error {
 	defer s.mu.Unlock()
 	i := slices.IndexFunc(s.all, func(w *wanted) bool { return w.shown() == id })
 	if i < 0 {
-		return fmt.Errorf("detach %q: %w", id, bridge.ErrNoAttachment)
+		return fmt.Errorf("detach %q: %w", id, attach.ErrNoAttachment)
 	}
 	w := s.all[i]
 	s.unmake(w)
