@@ -93,7 +93,7 @@ func (m *Mesh) controlLoop(ctx context.Context) {
 			m.removeIdle(idleAfter)
 			look = false
 		case <-addresses.C:
-			m.do(m.lookAtAddresses)
+			m.do(func() { m.lookAtAddresses(); m.tellDoors() })
 			m.forgetGone()
 			look = false
 		case <-m.signals.wake:
@@ -125,6 +125,9 @@ func (m *Mesh) look() time.Duration {
 				m.apply(m.peering.Want(now, id))
 			} else {
 				m.apply(m.peering.WantStraight(now, id))
+			}
+			if m.doors.across[id] {
+				m.apply(m.peering.Show(now, id))
 			}
 		}
 		effects, next := m.peering.Tick(now, m.tunnel.Activity)
@@ -175,6 +178,7 @@ func (m *Mesh) handleProbe(c *control) (ok bool) {
 			m.apply(m.peering.Answer(m.now(), id, c.route, p.Token))
 			if !c.route.IsRelay() && !c.route.KubeSpan {
 				m.seenAs(p.Seen)
+				m.relaysChanged = m.doors.seen(id, p.Seen, m.cfg.Advertise) || m.relaysChanged
 			}
 			m.skews[id] = time.Duration(p.Wall-m.cfg.Wall().UnixNano()) + m.peering.Status(id).RoundTrip/2
 		}
@@ -238,6 +242,7 @@ func (m *Mesh) sendProbe(id identity.NodeID, r peering.Route, p probe.Probe, siz
 	datagram := probe.Pad(pair.Seal(p), size)
 	// A datagram that cannot be sent is one that is lost.
 	if r.IsRelay() {
+		m.usePeer(r.Via) // one of the member's relays is perhaps none yet
 		_ = m.tunnel.TryRelay(r.Via, byte(plane.Relay), id, datagram)
 	} else {
 		_ = m.cfg.Socket.WriteTo(datagram, r.Remote, r.Local)

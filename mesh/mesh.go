@@ -79,6 +79,7 @@ type Mesh struct {
 	record   roster.Record // ours, as last signed
 	seen     []netip.AddrPort
 	seenAt   time.Duration
+	doors    doors
 	alive    map[identity.NodeID]bool          // as gossip last said
 	gone     map[identity.NodeID]time.Duration // since when the others are not
 	trials   map[uint64]chan<- sizeAnswer      // by token, see TryPathSize
@@ -117,6 +118,7 @@ func New(cfg Config) (*Mesh, error) {
 		alive:    make(map[identity.NodeID]bool),
 		gone:     make(map[identity.NodeID]time.Duration),
 		trials:   make(map[uint64]chan<- sizeAnswer),
+		doors:    doors{across: make(map[identity.NodeID]bool), offers: make(map[identity.NodeID]bool)},
 	}
 	if err := m.recallBelonging(); err != nil {
 		return nil, fmt.Errorf("make mesh: %w", err)
@@ -150,6 +152,7 @@ func (m *Mesh) firstRecord() error {
 	if err != nil {
 		m.log.Warn("own addresses unknown", "err", err)
 	}
+	m.doors.addrs = own
 	m.record.Endpoints = endpoints(m.cfg.Socket.LocalAddr(), m.cfg.Advertise, own, nil)
 	return m.sign()
 }

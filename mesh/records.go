@@ -85,6 +85,7 @@ func (m *Mesh) forget(id identity.NodeID) {
 	delete(m.added, id)
 	delete(m.skews, id)
 	delete(m.gone, id)
+	m.doors.forget(id)
 	m.later(func() { m.gossip.Forget(id) })
 }
 
@@ -139,6 +140,9 @@ func (m *Mesh) adopt(id identity.NodeID, old roster.Signed, had bool, now roster
 		}
 	}
 	m.senders[probe.SenderOf(now.WireGuard)] = id
+	if delete(m.doors.offers, id); now.Relay {
+		m.doors.offers[id] = true
+	}
 	if m.tunnel.HasPeer(id) {
 		if newKey {
 			// The member has restarted: its paths, and our connection, are
@@ -241,7 +245,7 @@ func (m *Mesh) seenAs(addr netip.AddrPort) {
 	m.seenAt = m.now()
 	m.seen = append([]netip.AddrPort{addr}, m.seen...)
 	m.seen = m.seen[:min(len(m.seen), maxSeen)]
-	m.relaysChanged = true // behind a NAT, the paths to some are kept open
+	m.relaysChanged = true // who is in our KubeSpan may be beyond that router
 	m.lookAtAddresses()
 }
 
@@ -251,6 +255,7 @@ func (m *Mesh) lookAtAddresses() {
 	if err != nil {
 		m.log.Warn("own addresses unknown", "err", err)
 	}
+	m.doors.addrs = own
 	all := endpoints(m.cfg.Socket.LocalAddr(), m.cfg.Advertise, own, m.seen)
 	if slices.Equal(all, m.record.Endpoints) {
 		return

@@ -146,11 +146,7 @@ func (m *Mesh) lookForRelays() {
 		ids = append(ids, r.id)
 	}
 	m.apply(m.peering.SetRelays(m.now(), ids))
-	if len(m.seen) == 0 {
-		ids = nil // nobody sees us elsewhere than we are
-	}
-	// Through these, members reach us that a router does not let in.
-	m.peering.SetKept(ids[:min(len(ids), peering.MaxRelays)])
+	m.chooseDoors(ids)
 	if m.cfg.Relay == RelayAuto && straight >= 2 && !m.record.Relay {
 		m.record.Relay = true
 		m.relay.offered.Store(true)

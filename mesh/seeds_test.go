@@ -41,7 +41,11 @@ func overSeeds(t *testing.T, few int, what string, f func(t *testing.T, seed uin
 	for seed := first; seed <= last; seed++ {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			cryptotest.SetGlobalRandom(t, seed)
-			synctest.Test(t, func(t *testing.T) { took = append(took, f(t, seed)) })
+			synctest.Test(t, func(t *testing.T) {
+				one := f(t, seed)
+				t.Logf("%s: %v", what, one.Round(time.Millisecond))
+				took = append(took, one)
+			})
 			if t.Failed() {
 				t.Logf("again: %s=%d go test -run '%s' ./mesh", oneVariable, seed, t.Name())
 			}

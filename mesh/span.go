@@ -158,6 +158,7 @@ func (m *Mesh) kubeSpanStatus() (s KubeSpanStatus) {
 // held.
 func (m *Mesh) setCandidates(id identity.NodeID, record roster.Record) {
 	m.peering.SetCandidates(id, record.Endpoints)
+	m.peering.SetDoors(id, m.doorsOf(record))
 	m.apply(m.peering.SetKubeSpan(m.now(), id, m.kubeSpanAddrs(record)))
 }
 

@@ -161,6 +161,16 @@ func (n *Node) Sent() map[byte]Traffic {
 // to another's address.
 func (n *Node) Silence(to *Node) time.Duration { return n.socket.Silence(to.Addr) }
 
+// ForgetFlows makes the router before the node forget whom it let in, but for
+// some: as if only they had been spoken to for long.
+func (n *Node) ForgetFlows(but ...*Node) {
+	var kept []netip.AddrPort
+	for _, other := range but {
+		kept = append(kept, other.Addr)
+	}
+	n.net.hub.Forget(n.socket, kept...)
+}
+
 // Traffic is datagrams and the bytes in them, without IP and UDP headers.
 type Traffic struct{ Datagrams, Bytes uint64 }
 

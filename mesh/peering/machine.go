@@ -135,38 +135,6 @@ func (m *Machine) Reached(now time.Duration, id identity.NodeID, r Route) []Effe
 	return m.Want(now, id)
 }
 
-// MaxRelays bounds the relays that are tried for a member.
-const MaxRelays = 3
-
-// SetRelays sets the members that may pass messages on, best first; those
-// beyond MaxRelays are left out. They must have straight paths themselves: a
-// message takes one hop. Paths through others are lost.
-func (m *Machine) SetRelays(now time.Duration, relays []identity.NodeID) (effects []Effect) {
-	m.relays = slices.Clone(relays[:min(len(relays), MaxRelays)])
-	for _, p := range m.peers {
-		if p.path.IsRelay() && !slices.Contains(relays, p.path.Via) {
-			effects = append(effects, p.lose(now)...)
-			p.restart(now)
-			effects = append(effects, m.search(now, p)...)
-		}
-	}
-	return effects
-}
-
-// SetKept says to which members the path is to be kept open through a NAT on our
-// side; for all others it is not any more.
-func (m *Machine) SetKept(ids []identity.NodeID) {
-	for id, p := range m.peers {
-		p.kept = slices.Contains(ids, id)
-	}
-}
-
-// IsKept reports whether the path to a member is kept open.
-func (m *Machine) IsKept(id identity.NodeID) bool {
-	p, ok := m.peers[id]
-	return ok && p.kept
-}
-
 // Reset forgets the path and the probes under way: the member has a new key.
 // The effects take the path away.
 func (m *Machine) Reset(now time.Duration, id identity.NodeID) []Effect {
@@ -271,7 +239,11 @@ func (m *Machine) SetInUse(now time.Duration, id identity.NodeID, inUse bool) []
 		p.restart(now)
 		return m.search(now, p)
 	}
-	if inUse {
+	switch {
+	case inUse && p.isStale(now):
+		p.doubt, p.missed, p.nextProbe = quiet, 1, now // all are asked at once
+		return m.probePath(now, p)
+	case inUse:
 		return []Effect{m.request(now, p, p.path)} // its round trip may be an old story
 	}
 	return nil
@@ -361,6 +333,10 @@ func (m *Machine) Answer(now time.Duration, id identity.NodeID, r Route, token u
 			return []Effect{{Kind: PathBack, Peer: id, Route: r}}
 		}
 		return nil
+	case p.isFaster(r, now-asked.at):
+		p.use(now, r)
+		p.measure(now - asked.at)
+		return []Effect{{Kind: PathMoved, Peer: id, Route: r}}
 	case r.better(p.path) && p.steady(now, r), p.missed > 1:
 		// One probe of the path has surely gone unanswered, not just slower
 		// than this one.

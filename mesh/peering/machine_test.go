@@ -1,6 +1,7 @@
 package peering_test
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -27,6 +28,7 @@ type world struct {
 	now          time.Duration
 	rtt          time.Duration
 	answers      map[netip.AddrPort]bool
+	vias         map[identity.NodeID]time.Duration // round trips through relays that answer
 	sent, heard  time.Duration
 	heardAlways  bool
 	pending      []answer
@@ -60,8 +62,13 @@ func (w *world) do(effects []peering.Effect) {
 		case peering.SendRequest:
 			w.requests++
 			w.lastRequests = append(w.lastRequests, e)
-			if w.answers[e.Route.Remote] {
-				w.pending = append(w.pending, answer{w.now + w.rtt, e.Route, e.Token})
+			took, ok := w.vias[e.Route.Via]
+			if !e.Route.IsRelay() {
+				took, ok = w.rtt, w.answers[e.Route.Remote]
+			}
+			if ok {
+				w.pending = append(w.pending, answer{w.now + took, e.Route, e.Token})
+				slices.SortStableFunc(w.pending, func(a, b answer) int { return cmp.Compare(a.at, b.at) })
 			}
 		case peering.Introduce:
 			w.introduced = append(w.introduced, w.now)

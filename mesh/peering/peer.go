@@ -42,9 +42,10 @@ type peer struct {
 	confirmed   time.Duration // last answer by the path
 	reacted     time.Duration // last look at the path because of a request from elsewhere
 	inUse       bool
-	kept        bool          // see SetKept
-	asked       time.Duration // last probe request by the path
-	met         bool          // it has shown that it knows our key
+	kept        bool              // see SetKept
+	doors       []identity.NodeID // see SetDoors
+	asked       time.Duration     // last probe request by the path
+	met         bool              // it has shown that it knows our key
 	wantedUntil time.Duration
 	passUntil   time.Duration // the same for the sake of others, see WantStraight
 	askUntil    time.Duration
@@ -175,8 +176,12 @@ func (m *Machine) search(now time.Duration, p *peer) []Effect {
 		return nil
 	}
 	effects := m.probeAll(now, p, Route{})
-	if p.round >= relayFrom && p.wanted(now) {
-		effects = append(effects, m.probeRelays(now, p, Route{})...)
+	switch {
+	case !p.wanted(now) || p.round < relayFrom:
+	case p.round == relayFrom && len(p.doors) > 0:
+		effects = append(effects, m.probeThrough(now, p, p.doors)...)
+	default:
+		effects = append(effects, m.probeRelays(now, p)...)
 	}
 	stranger := p.round >= introduceStranger && !p.met
 	if p.wanted(now) && (stranger || p.round >= introduceFrom) && (p.introduced == 0 || now-p.introduced >= p.introduceGap) {
@@ -211,16 +216,6 @@ func (m *Machine) probeAll(now time.Duration, p *peer, but Route) (effects []Eff
 	return effects
 }
 
-// probeRelays sends a probe through every relay but that of one route.
-func (m *Machine) probeRelays(now time.Duration, p *peer, but Route) (effects []Effect) {
-	for _, via := range m.relays {
-		if r := (Route{Via: via}); via != p.id && !r.same(but) {
-			effects = append(effects, m.request(now, p, r))
-		}
-	}
-	return effects
-}
-
 // upgrade tries from time to time whether a member can be reached on a better
 // kind of path.
 func (m *Machine) upgrade(now time.Duration, p *peer) (effects []Effect) {
@@ -235,6 +230,9 @@ func (m *Machine) upgrade(now time.Duration, p *peer) (effects []Effect) {
 				last = returnLast
 			}
 		}
+	}
+	if p.inUse && p.path.IsRelay() {
+		effects = append(effects, m.probeRelays(now, p)...)
 	}
 	p.span.tried(p.upgraded)
 	p.upgraded = now
@@ -275,7 +273,7 @@ func (m *Machine) probePath(now time.Duration, p *peer) []Effect {
 	effects := []Effect{m.request(now, p, p.path)}
 	if p.missed > 1 {
 		effects = append(effects, m.probeAll(now, p, p.path)...)
-		effects = append(effects, m.probeRelays(now, p, p.path)...)
+		effects = append(effects, m.probeRelays(now, p)...)
 	}
 	return effects
 }

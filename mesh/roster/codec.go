@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -24,10 +25,11 @@ type body struct {
 	Endpoints [][]byte `cbor:"8,keyasint,omitempty"`
 	Version   string   `cbor:"9,keyasint,omitempty"`
 	Relay     bool     `cbor:"10,keyasint,omitempty"`
+	Through   []byte   `cbor:"11,keyasint,omitempty"`
 }
 
 // lastKnownKey is the largest key of body.
-const lastKnownKey = 10
+const lastKnownKey = 11
 
 var (
 	encoder = canonical.Encoder()
@@ -45,6 +47,9 @@ func encodeBody(r *Record) ([]byte, error) {
 	}
 	for _, e := range r.Endpoints {
 		b.Endpoints = append(b.Endpoints, binary.BigEndian.AppendUint16(e.Addr().AsSlice(), e.Port()))
+	}
+	for _, hint := range r.Through {
+		b.Through = append(b.Through, hint[:]...)
 	}
 	return encoder.Marshal(b)
 }
@@ -76,6 +81,12 @@ func decodeBody(data []byte) (Record, error) {
 		}
 		addr, _ := netip.AddrFromSlice(e[:len(e)-2])
 		r.Endpoints = append(r.Endpoints, netip.AddrPortFrom(addr, binary.BigEndian.Uint16(e[len(e)-2:])))
+	}
+	if len(b.Through)%len(RelayHint{}) != 0 {
+		return Record{}, fmt.Errorf("%w: hints at relays of %d bytes", ErrRecord, len(b.Through))
+	}
+	for hint := range slices.Chunk(b.Through, len(RelayHint{})) {
+		r.Through = append(r.Through, RelayHint(hint))
 	}
 	return r, r.check()
 }

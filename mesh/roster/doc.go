@@ -23,11 +23,14 @@
 //	     for IPv4 and 18 for IPv6; absent: none
 //	 9   software version: text, 1 to 24 bytes; absent: not told
 //	10   relay: true if it passes messages on for others; absent: it does not
+//	11   through: the first 2 bytes of the NodeIDs of 1 to 3 relays, best first,
+//	     to which it keeps a path open through its router; absent: it keeps none
 //
-// The largest record of version 1 has 440 bytes: 66 (name) + 2·35 (keys) + 18
+// The largest record of version 1 has 448 bytes: 66 (name) + 2·35 (keys) + 18
 // (start) + 2·10 (epoch, sequence) + 18 (KubeSpan) + 154 (endpoints) + 27
-// (version) + 2 (relay) + 1 (map) + 64 (signature). It must fit memberlist's 512 bytes of
-// meta, and two of them the 1200 bytes of a join datagram.
+// (version) + 2 (relay) + 8 (through) + 1 (map) + 64 (signature). It must fit
+// memberlist's 512 bytes of meta, and two of them the 1200 bytes of a join
+// datagram.
 //
 // Further unsigned keys are allowed and ignored: the body is verified and
 // passed on byte for byte, so a newer minor version's record survives an older

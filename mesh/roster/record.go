@@ -20,6 +20,8 @@ const (
 	MaxName = 63
 	// MaxEndpoints bounds the endpoints of a record.
 	MaxEndpoints = 8
+	// MaxThrough bounds the relays of a record.
+	MaxThrough = 3
 	// MaxVersion bounds the software version, in bytes.
 	MaxVersion = 24
 	// MaxCount bounds epoch and sequence, so that no jump past a held epoch
@@ -40,6 +42,14 @@ var (
 // process. The zero value names no process.
 type Start [16]byte
 
+// RelayHint is the first two bytes of a relay's NodeID: a hint, so that a record
+// has room for three. Where several members that offer to relay begin so, each of
+// them is tried.
+type RelayHint [2]byte
+
+// HintOf returns the hint at a member.
+func HintOf(id identity.NodeID) RelayHint { return RelayHint(id[:2]) }
+
 // Record is what a node says of itself. It is a plain value; Sign and Parse
 // check it. Key may be left nil for Sign.
 type Record struct {
@@ -53,6 +63,7 @@ type Record struct {
 	Endpoints []netip.AddrPort      // UDP addresses to try, at most MaxEndpoints, best first
 	Version   string                // software version, at most MaxVersion bytes; empty: not told
 	Relay     bool                  // passes messages on for members that cannot reach each other
+	Through   []RelayHint           // relays to which it keeps a path open through its router, at most MaxThrough
 }
 
 // ValidName reports whether name may be a node name: 1 to MaxName bytes of
@@ -90,6 +101,9 @@ func (r *Record) check() error {
 	case len(r.Version) > MaxVersion || !printable(r.Version):
 		return fmt.Errorf("%w: %q cannot be a software version (at most %d printable ASCII bytes)", ErrRecord, r.Version, MaxVersion)
 	}
+	if len(r.Through) > MaxThrough {
+		return fmt.Errorf("%w: %d relays, want at most %d", ErrRecord, len(r.Through), MaxThrough)
+	}
 	for _, e := range r.Endpoints {
 		if err := checkEndpoint(e); err != nil {
 			return err
@@ -123,5 +137,6 @@ func (r *Record) clone() Record {
 	c := *r
 	c.Key = slices.Clone(r.Key)
 	c.Endpoints = slices.Clone(r.Endpoints)
+	c.Through = slices.Clone(r.Through)
 	return c
 }

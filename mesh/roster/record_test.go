@@ -45,6 +45,7 @@ func full() roster.Record {
 		Name: strings.Repeat("n", roster.MaxName), WireGuard: identity.WireGuardKey{9}, Start: roster.Start{1},
 		Epoch: roster.MaxCount, Sequence: roster.MaxCount,
 		KubeSpan: netip.MustParseAddr("fd00::7"), Version: strings.Repeat("v", roster.MaxVersion),
+		Relay: true, Through: []roster.RelayHint{{1, 2}, {}, {255, 255}},
 	}
 	for i := range roster.MaxEndpoints {
 		r.Endpoints = append(r.Endpoints, netip.AddrPortFrom(netip.MustParseAddr("2001:db8::1"), uint16(50000+i)))
@@ -79,7 +80,8 @@ func TestRecordRoundTrip(t *testing.T) {
 			want.Key = node(1).Public()
 			if got.Name != want.Name || !got.Key.Equal(want.Key) || got.WireGuard != want.WireGuard || got.Start != want.Start ||
 				got.Epoch != want.Epoch || got.Sequence != want.Sequence || got.KubeSpan != want.KubeSpan ||
-				!slices.Equal(got.Endpoints, want.Endpoints) || got.Version != want.Version {
+				!slices.Equal(got.Endpoints, want.Endpoints) || got.Version != want.Version ||
+				got.Relay != want.Relay || !slices.Equal(got.Through, want.Through) {
 				t.Errorf("parsed %+v, want %+v", got, want)
 			}
 			if parsed.ID() != node(1).ID() || parsed.Hash() != sha256.Sum256(signed.Wire()) {
@@ -90,8 +92,8 @@ func TestRecordRoundTrip(t *testing.T) {
 			}
 		})
 	}
-	if n := len(sign(t, node(1), full()).Wire()); n != 438 {
-		t.Errorf("the largest record has %d bytes, doc.go says 438", n)
+	if n := len(sign(t, node(1), full()).Wire()); n != 448 || n > roster.MaxWire {
+		t.Errorf("the largest record has %d bytes, doc.go says 448", n)
 	}
 }
 
@@ -99,6 +101,7 @@ func TestRecordGolden(t *testing.T) {
 	r := plain(1, 2, 3)
 	r.Endpoints = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:51821"), netip.MustParseAddrPort("[2001:db8::1]:51821")}
 	r.KubeSpan, r.Version = netip.MustParseAddr("fd12::1"), "v0.1.0"
+	r.Relay, r.Through = true, []roster.RelayHint{roster.HintOf(node(2).ID())}
 	got := hex.EncodeToString(sign(t, node(1), r).Wire()) + "\n"
 	path := filepath.Join("testdata", "record.hex")
 	if *update {
@@ -168,6 +171,7 @@ var badRecords = map[string]func(*roster.Record){
 	"KubeSpan IPv4":         func(r *roster.Record) { r.KubeSpan = netip.MustParseAddr("10.0.0.1") },
 	"KubeSpan global":       func(r *roster.Record) { r.KubeSpan = netip.MustParseAddr("2001:db8::1") },
 	"KubeSpan zone":         func(r *roster.Record) { r.KubeSpan = netip.MustParseAddr("fd00::1%eth0") },
+	"four relays":           func(r *roster.Record) { r.Through = make([]roster.RelayHint, 4) },
 	"nine endpoints":        func(r *roster.Record) { r.Endpoints = make([]netip.AddrPort, 9) },
 	"endpoint unspecified":  func(r *roster.Record) { r.Endpoints = []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:1")} },
 	"endpoint multicast":    func(r *roster.Record) { r.Endpoints = []netip.AddrPort{netip.MustParseAddrPort("[ff02::1]:1")} },
@@ -255,6 +259,8 @@ func TestParseRefuses(t *testing.T) {
 		"empty endpoints":     with(8, []any{}),
 		"endpoint too short":  with(8, [][]byte{make([]byte, 5)}),
 		"endpoint mapped":     with(8, [][]byte{append(netip.MustParseAddr("::ffff:1.2.3.4").AsSlice(), 0, 1)}),
+		"four relays":         with(11, make([]byte, 8)),
+		"half a hint":         with(11, make([]byte, 3)),
 		"nine endpoints":      with(8, slices.Repeat([][]byte{{1, 2, 3, 4, 0, 1}}, 9)),
 		"empty version":       with(9, ""),
 		"text key":            canonical(t, map[any]any{"name": "garage"}),
@@ -310,7 +316,7 @@ func TestParseSignature(t *testing.T) {
 
 func TestParseKeepsUnknownKeys(t *testing.T) {
 	f := fields()
-	f[11], f[200] = "later", []any{1, map[int]bool{2: true}}
+	f[12], f[200] = "later", []any{1, map[int]bool{2: true}}
 	wire := forge(t, node(1), canonical(t, f))
 	s, err := roster.Parse(cluster, wire)
 	if err != nil {

@@ -1,7 +1,9 @@
 package memnet
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -54,6 +56,18 @@ func (h *Hub) UDPBehind(addr netip.AddrPort, nat NAT) *UDP {
 		NAT: nat, inside: u, flows: make(map[flow]time.Time), ports: make(map[netip.AddrPort]uint16), next: firstPort,
 	}
 	return u
+}
+
+// Forget makes the router before an endpoint forget all flows but those to some
+// addresses, as it does after its timeout where only those are used.
+func (h *Hub) Forget(u *UDP, but ...netip.AddrPort) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range h.routers {
+		if r.inside == u {
+			maps.DeleteFunc(r.flows, func(f flow, _ time.Time) bool { return !slices.Contains(but, f.remote) })
+		}
+	}
 }
 
 // translate returns what the receiver sees as the source of a datagram that an

@@ -2,10 +2,10 @@ package memtunnel
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -223,13 +223,18 @@ func (t *Tunnel) TrySend(to identity.NodeID, kind byte, payload []byte) error {
 	return t.Send(to, kind, payload)
 }
 
-// TryRelay fails: nothing is relayed here.
-func (t *Tunnel) TryRelay(identity.NodeID, byte, identity.NodeID, []byte) error {
-	return errors.ErrUnsupported
+// TryRelay is TrySend of a message together with the NodeID of the member it
+// is for or from.
+func (t *Tunnel) TryRelay(to identity.NodeID, kind byte, id identity.NodeID, message []byte) error {
+	return t.Send(to, kind, slices.Concat(id[:], message))
 }
 
-// Inject does nothing: nothing is relayed here.
-func (t *Tunnel) Inject([]byte) {}
+// Inject takes a message of a member that another passed on.
+func (t *Tunnel) Inject(message []byte) {
+	if len(message) > 0 {
+		t.receive(message)
+	}
+}
 
 // SetKubeSpan does nothing: there is no KubeSpan here.
 func (t *Tunnel) SetKubeSpan(int, netip.Addr) {}
@@ -295,9 +300,15 @@ func (t *Tunnel) edit(id identity.NodeID, change func(*peer, *outbox)) bool {
 	return true
 }
 
-// write sends a datagram where a peer's route leads.
-func (t *Tunnel) write(d []byte, r peering.Route) {
-	if err := t.cfg.Socket.WriteTo(d, r.Remote, netip.Addr{}); err != nil {
+// write sends a datagram for a peer where its route leads.
+func (t *Tunnel) write(id identity.NodeID, d []byte, r peering.Route) {
+	var err error
+	if r.IsRelay() {
+		err = t.TryRelay(r.Via, t.cfg.RelayKind, id, d)
+	} else {
+		err = t.cfg.Socket.WriteTo(d, r.Remote, netip.Addr{})
+	}
+	if err != nil {
 		t.stats.SendErrors.Add(1)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/serialspan/serialspan/mesh/identity"
+	"github.com/serialspan/serialspan/mesh/internal/tunnel"
 	"github.com/serialspan/serialspan/mesh/peering"
 )
 
@@ -39,7 +40,7 @@ type outbox struct {
 
 func (o *outbox) flush(id identity.NodeID) {
 	for _, d := range o.datagrams {
-		o.t.write(d, o.route)
+		o.t.write(id, d, o.route)
 	}
 	if o.handshaking {
 		o.t.cfg.Handshaking(id)
@@ -51,12 +52,14 @@ func (o *outbox) flush(id identity.NodeID) {
 
 // send sends a datagram on the peer's route.
 func (o *outbox) send(p *peer, d []byte) {
-	if p.route.IsZero() || p.route.IsRelay() {
+	if p.route.IsZero() {
 		o.t.stats.NoRoute.Add(1)
 		o.wantPath = true
 		return
 	}
-	p.sent, o.route = o.t.cfg.Now(), p.route
+	now := o.t.cfg.Now()
+	o.wantPath = o.wantPath || now-max(p.sent, p.heard) >= tunnel.Silent
+	p.sent, o.route = now, p.route
 	o.datagrams = append(o.datagrams, d)
 }
 

@@ -116,11 +116,16 @@ func (n *Net) open(ctx context.Context, l *link, header []byte) (*Stream, error)
 	return nil, streamError(l.node, err)
 }
 
+// redialAfter is the age at which a dial is made anew by Nudge: its first
+// datagrams had time to be answered on most paths.
+const redialAfter = 100 * time.Millisecond
+
 // Nudge sends a little on the connection to a member at once, if there is one: a
 // stream of a protocol that ends right away. Use it when datagrams take another
 // path, or when the path works again: what was lost is found out by the
-// acknowledgement, a round trip later (RFC 9002 section 6.1), and not by a probe time-out that has
-// doubled several times by then. It does not block.
+// acknowledgement, a round trip later (RFC 9002 section 6.1), and not by a probe
+// time-out that has doubled several times by then. A dial under way, whose first
+// datagrams were lost, is made anew for the same reason. It does not block.
 func (n *Net) Nudge(node identity.NodeID, protocol string) {
 	header, err := appendHeader(nil, protocol)
 	if err != nil {
@@ -135,6 +140,9 @@ func (n *Net) Nudge(node identity.NodeID, protocol string) {
 	l, ok := p.pair.current()
 	if ok {
 		l.streams++
+	} else if a := p.attempt; a != nil && time.Since(a.since) >= redialAfter {
+		close(a.done) // who waits for it dials again
+		p.attempt = nil
 	}
 	n.mu.Unlock()
 	if !ok {

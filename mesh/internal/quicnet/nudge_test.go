@@ -59,3 +59,37 @@ func TestNudgeWithoutConnection(t *testing.T) {
 		}
 	})
 }
+
+// TestNudgeDuringDial: a dial whose datagrams were lost does not wait for its
+// next time-out when there is another path.
+func TestNudgeDuringDial(t *testing.T) {
+	const oneWay, cut = 10 * time.Millisecond, 700 * time.Millisecond
+	for _, nudge := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			hub := memnet.New(memnet.Config{Link: memnet.Link{Delay: oneWay}})
+			ids := who(t, 2)
+			a, b := start(t, hub, ids[0], ids[0].ID(), nil), start(t, hub, ids[1], ids[1].ID(), nil)
+			one, other := []net.Addr{memnet.AddrOf(a.id)}, []net.Addr{memnet.AddrOf(b.id)}
+			hub.Cut(one, other)
+			go func() {
+				time.Sleep(cut)
+				hub.Heal(one, other)
+				if nudge {
+					a.Nudge(b.id, "sink")
+				}
+			}()
+			begin := time.Now()
+			c, err := a.Dial(t.Context(), b.id, "echo")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			took := time.Since(begin) - cut
+			t.Logf("connected %v after the cut, nudged: %v", took, nudge)
+			if nudge && took > 4*oneWay {
+				t.Errorf("connected %v after the cut", took)
+			}
+			roundTrip(t, c, "through")
+		})
+	}
+}

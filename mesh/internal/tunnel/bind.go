@@ -316,7 +316,10 @@ func (b *bind) sendOn(l *link, message []byte) {
 		b.t.cfg.WantPath(l.id)
 		return
 	}
-	l.sent.Store(int64(b.t.now()))
+	now := b.t.now()
+	if last := max(l.sent.Swap(int64(now)), l.heard.Load()); now-time.Duration(last) >= Silent {
+		b.t.cfg.WantPath(l.id)
+	}
 	if r.IsRelay() {
 		// It goes into our own tunnel again, so it must not wait for room.
 		if err := b.t.TryRelay(r.Via, b.t.cfg.RelayKind, l.id, message); err != nil {

@@ -23,6 +23,10 @@ var ErrNoPeer = errors.New("not a peer of the tunnel")
 // ErrTooLong is returned by Send for a payload longer than MaxPayload.
 var ErrTooLong = errors.New("datagram too long")
 
+// Silent is how long nothing may go to and come from a peer before its route is
+// looked at again: a router on the way may have forgotten it.
+const Silent = 25 * time.Second
+
 // Config is what a Tunnel needs. Socket, Deliver and Control must be set.
 type Config struct {
 	Cluster identity.ClusterID        // whose addresses the members have
@@ -37,7 +41,8 @@ type Config struct {
 	// the same rule.
 	Control func(datagram []byte, from netip.AddrPort, local netip.Addr, link int)
 	// WantPath is called when something should go to a member that has no
-	// route, often; nil ignores it.
+	// route, often, and when something goes on one that was silent for Silent;
+	// nil ignores it.
 	WantPath func(identity.NodeID)
 	// Handshaking is called when an initiation was made for a member. It should
 	// be told by a probe: it may have removed us as an idle peer, and if it is
