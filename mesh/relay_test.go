@@ -63,7 +63,7 @@ func TestRelayThenDirect(t *testing.T) {
 }
 
 // pump sends a byte every 10 ms over one stream and returns the longest pause
-// between arrivals, while during runs.
+// between arrivals, while during runs. All bytes must arrive, in order.
 func pump(t *testing.T, from, to *meshtest.Node, during func()) (pause time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -74,6 +74,7 @@ func pump(t *testing.T, from, to *meshtest.Node, during func()) (pause time.Dura
 	}
 	defer conn.Close()
 	done := make(chan struct{})
+	sent, arrived := 0, 0
 	go func() {
 		defer close(done)
 		other, _, err := to.Accept(ctx, "chat/1")
@@ -87,6 +88,10 @@ func pump(t *testing.T, from, to *meshtest.Node, during func()) (pause time.Dura
 			if _, err := io.ReadFull(other, buf); err != nil {
 				return
 			}
+			if buf[0] != byte(arrived) {
+				t.Errorf("byte %d arrived where byte %d should", buf[0], byte(arrived))
+			}
+			arrived++
 			pause = max(pause, time.Since(last))
 		}
 	}()
@@ -94,9 +99,11 @@ func pump(t *testing.T, from, to *meshtest.Node, during func()) (pause time.Dura
 	go func() {
 		defer close(sending)
 		for ctx.Err() == nil {
-			if _, err := conn.Write([]byte("x")); err != nil {
+			if _, err := conn.Write([]byte{byte(sent)}); err != nil {
+				t.Errorf("write byte %d: %v", sent, err)
 				return
 			}
+			sent++
 			time.Sleep(10 * time.Millisecond)
 		}
 	}()
@@ -105,8 +112,12 @@ func pump(t *testing.T, from, to *meshtest.Node, during func()) (pause time.Dura
 	time.Sleep(3 * time.Second)
 	cancel()
 	<-sending
+	time.Sleep(time.Second)
 	conn.Close()
 	<-done
+	if arrived != sent {
+		t.Errorf("%d of %d bytes arrived", arrived, sent)
+	}
 	return pause
 }
 

@@ -70,7 +70,7 @@ func TestBadWeather(t *testing.T) {
 	for _, c := range []struct {
 		loss   float64
 		settle time.Duration // for one membership to be there
-	}{{0.01, 30 * time.Second}, {0.10, time.Minute}, {0.30, 3 * time.Minute}} {
+	}{{0.01, 30 * time.Second}, {0.05, time.Minute}, {0.10, time.Minute}, {0.30, 3 * time.Minute}} {
 		for _, members := range sizes(t, []int{10}, 50) {
 			t.Run(fmt.Sprintf("%d members, loss %.0f %%", members, 100*c.loss), func(t *testing.T) {
 				overSeeds(t, 1, "records everywhere", func(t *testing.T, seed uint64) time.Duration {
@@ -94,7 +94,8 @@ func weather(t *testing.T, seed uint64, members int, loss float64, settle time.D
 		}
 		nodes = append(nodes, net.Start(fmt.Sprintf("m%d", i), o))
 	}
-	until(t, 2*settle, "the first membership", func() string { return disagreement(nodes) })
+	first := until(t, 2*settle, "the first membership", func() string { return disagreement(nodes) })
+	t.Logf("first membership after %v", first)
 	deaths, longest := 0, time.Duration(0)
 	for range 2 {
 		// A clock steps either way by up to three years, and a member restarts.

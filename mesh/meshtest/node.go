@@ -35,6 +35,7 @@ type Options struct {
 	Addr        netip.AddrPort             // default: a new one
 	NAT         NAT                        // the router before it; default: none
 	Wall        func() time.Time           // its wall clock; default: the bubble's
+	KubeSpan    *KubeSpan                  // the one that it is in; default: none
 	PassThrough bool                       // in place of WireGuard, see package memtunnel
 	// Prepare is called with the node before it runs; default: nothing.
 	Prepare func(*mesh.Mesh, *identity.Identity, identity.ClusterID)
@@ -71,6 +72,7 @@ type Node struct {
 	options Options
 	socket  *memnet.UDP
 	store   *mesh.Store
+	span    *spanNode
 	cancel  context.CancelFunc
 	done    chan error
 	over    bool
@@ -96,13 +98,18 @@ func (n *Network) Start(name string, o Options) *Node {
 	for _, other := range o.Join {
 		join = append(join, other.Addr.String())
 	}
+	var span mesh.KubeSpan
+	if o.KubeSpan != nil {
+		node.span = o.KubeSpan.add(node)
+		span = node.span
+	}
 	var carrier func(tunnel.Config) mesh.Carrier
 	if o.PassThrough {
 		carrier = func(c tunnel.Config) mesh.Carrier { return memtunnel.New(c) }
 	}
 	node.Mesh, err = mesh.New(mesh.Config{
 		Store: store, Secret: o.Secret, Name: name, Socket: node.socket, Join: join,
-		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Digest: o.Digest, OnDiffer: o.OnDiffer, Relay: o.Relay, Admit: o.Admit, Admins: o.Admins, OnSecret: o.OnSecret, OnRemoved: o.OnRemoved, ForgetAfter: o.ForgetAfter, Wall: o.Wall, Carrier: carrier, Logger: o.Logger,
+		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Digest: o.Digest, OnDiffer: o.OnDiffer, Relay: o.Relay, Admit: o.Admit, Admins: o.Admins, OnSecret: o.OnSecret, OnRemoved: o.OnRemoved, ForgetAfter: o.ForgetAfter, Wall: o.Wall, Carrier: carrier, KubeSpan: span, Logger: o.Logger,
 		Addresses: func() ([]netip.Addr, error) { return []netip.Addr{o.Addr.Addr()}, nil },
 	})
 	n.fatal(err, "start %s", name)

@@ -87,7 +87,11 @@ func (m *Machine) SetKubeSpan(now time.Duration, id identity.NodeID, addrs []net
 	}
 	switch {
 	case gone(p.path):
-		effects = p.lose(max(p.heard, p.since))
+		last := now // until now it carried
+		if p.doubt != trusted {
+			last = max(p.heard, p.since)
+		}
+		effects = p.lose(last)
 		p.restart(now)
 		effects = append(effects, m.search(now, p)...)
 	case news && !p.path.IsZero() && p.hasBetter():

@@ -30,10 +30,11 @@ type Conn struct {
 var _ net.PacketConn = (*Conn)(nil)
 
 type datagram struct {
-	at   time.Time
-	seq  uint64
-	from net.Addr
-	data []byte
+	at       time.Time
+	seq      uint64
+	from, to net.Addr
+	link     int // the interface it came by
+	data     []byte
 }
 
 // enqueue reports false if the queue is full or the endpoint is closed.
@@ -65,10 +66,16 @@ func (c *Conn) signal() {
 // address of its sender. A passed read deadline gives os.ErrDeadlineExceeded,
 // Close gives net.ErrClosed.
 func (c *Conn) ReadFrom(p []byte) (int, net.Addr, error) {
+	d, err := c.receive()
+	return copy(p, d.data), d.from, err
+}
+
+// receive returns the next datagram that is due.
+func (c *Conn) receive() (datagram, error) {
 	for {
 		select {
 		case <-c.closed:
-			return 0, nil, c.opError("read", net.ErrClosed)
+			return datagram{}, c.opError("read", net.ErrClosed)
 		default:
 		}
 		now := time.Now()
@@ -76,7 +83,7 @@ func (c *Conn) ReadFrom(p []byte) (int, net.Addr, error) {
 		deadline, reset := c.deadline, c.reset
 		if !deadline.IsZero() && !now.Before(deadline) {
 			c.mu.Unlock()
-			return 0, nil, c.opError("read", os.ErrDeadlineExceeded)
+			return datagram{}, c.opError("read", os.ErrDeadlineExceeded)
 		}
 		var next time.Time
 		if len(c.queue) > 0 {
@@ -88,7 +95,7 @@ func (c *Conn) ReadFrom(p []byte) (int, net.Addr, error) {
 				if more {
 					c.signal() // for another reader
 				}
-				return copy(p, d.data), d.from, nil
+				return d, nil
 			}
 		}
 		c.mu.Unlock()
@@ -118,15 +125,23 @@ func (c *Conn) wait(now, next, deadline time.Time, reset <-chan struct{}) {
 
 // WriteTo sends p to addr; a datagram that is lost is no error.
 func (c *Conn) WriteTo(p []byte, addr net.Addr) (int, error) {
+	if err := c.count(p); err != nil {
+		return 0, err
+	}
+	c.hub.send(c, addr, p)
+	return len(p), nil
+}
+
+// count counts a datagram that is sent, unless the endpoint is closed.
+func (c *Conn) count(p []byte) error {
 	select {
 	case <-c.closed:
-		return 0, c.opError("write", net.ErrClosed)
+		return c.opError("write", net.ErrClosed)
 	default:
 	}
 	c.sent.Add(1)
 	c.sentBytes.Add(uint64(len(p)))
-	c.hub.send(c, addr, p)
-	return len(p), nil
+	return nil
 }
 
 // Sent returns how many datagrams were handed to WriteTo, and their bytes.

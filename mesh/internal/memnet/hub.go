@@ -44,8 +44,9 @@ type Hub struct {
 
 	mu      sync.Mutex
 	rand    *rand.Rand
-	conns   map[any]*Conn          // by key
-	routers map[netip.Addr]*router // by outside address
+	conns   map[any]*Conn            // by key
+	routers map[netip.Addr]*router   // by outside address
+	overlay map[*Conn]netip.AddrPort // second addresses
 	links   map[direction]Link
 	stats   Stats
 	seq     uint64
@@ -67,6 +68,7 @@ func New(cfg Config) *Hub {
 		rand:    rand.New(rand.NewPCG(cfg.Seed, cfg.Seed^0x9e3779b97f4a7c15)),
 		conns:   make(map[any]*Conn),
 		routers: make(map[netip.Addr]*router),
+		overlay: make(map[*Conn]netip.AddrPort),
 		links:   make(map[direction]Link),
 	}
 }
@@ -88,6 +90,7 @@ func (h *Hub) Conn(addr net.Addr) *Conn {
 	h.mu.Lock()
 	old := h.conns[key(addr)]
 	h.conns[key(addr)] = c
+	delete(h.overlay, old)
 	h.mu.Unlock()
 	if old != nil {
 		old.shut()
@@ -156,45 +159,54 @@ func (h *Hub) link(d direction) Link {
 func (h *Hub) send(from *Conn, to net.Addr, p []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	w := way{receiver: h.conns[key(to)], source: from.addr, direction: direction{key(from.addr), key(to)}}
+	if udp, ok := to.(UDPAddr); ok && len(h.routers) > 0 {
+		w = h.route(from, udp, time.Now())
+	}
+	h.carry(w, to, p)
+}
+
+// way is how a datagram travels: to whom, nil for nobody, as whose, over which
+// link, and by which of the receiver's interfaces it comes in.
+type way struct {
+	receiver  *Conn
+	source    net.Addr
+	direction direction
+	in        int
+}
+
+// carry takes a datagram on its way; mu is held.
+func (h *Hub) carry(w way, to net.Addr, p []byte) {
 	h.stats.Sent++
 	h.stats.Largest = max(h.stats.Largest, len(p))
 	if len(p) > h.cfg.MTU {
 		h.stats.Oversize++
 		return
 	}
-	now := time.Now()
-	receiver, source := h.conns[key(to)], from.addr
-	if udp, ok := to.(UDPAddr); ok && len(h.routers) > 0 {
-		receiver, source = h.route(from, udp, now)
-	}
-	far := to
-	if receiver != nil {
-		far = receiver.addr
-	}
-	l := h.link(direction{key(from.addr), key(far)})
-	if l.Down || (l.MTU > 0 && len(p) > l.MTU) || (l.Loss > 0 && h.rand.Float64() < l.Loss) {
+	l := h.link(w.direction)
+	switch {
+	case l.Down || (l.MTU > 0 && len(p) > l.MTU) || (l.Loss > 0 && h.rand.Float64() < l.Loss):
 		h.stats.Lost++
 		return
-	}
-	if receiver == nil {
+	case w.receiver == nil:
 		h.stats.Nobody++
 		return
 	}
-	h.deliver(receiver, source, l, now, p)
+	h.deliver(w, to, l, p)
 	if l.Twice > 0 && h.rand.Float64() < l.Twice {
-		h.deliver(receiver, source, l, now, p)
+		h.deliver(w, to, l, p)
 	}
 }
 
 // deliver queues a copy of p; mu is held.
-func (h *Hub) deliver(receiver *Conn, source net.Addr, l Link, now time.Time, p []byte) {
+func (h *Hub) deliver(w way, to net.Addr, l Link, p []byte) {
 	delay := l.Delay
 	if l.Jitter > 0 {
 		delay += time.Duration(h.rand.Int64N(int64(l.Jitter)))
 	}
 	h.seq++
-	d := datagram{at: now.Add(delay), seq: h.seq, from: source, data: append([]byte(nil), p...)}
-	if receiver.enqueue(d, h.cfg.Queue) {
+	d := datagram{at: time.Now().Add(delay), seq: h.seq, from: w.source, to: to, link: w.in, data: append([]byte(nil), p...)}
+	if w.receiver.enqueue(d, h.cfg.Queue) {
 		h.stats.Delivered++
 	} else {
 		h.stats.Overflow++
@@ -208,4 +220,5 @@ func (h *Hub) remove(c *Conn) {
 	if h.conns[key(c.addr)] == c {
 		delete(h.conns, key(c.addr))
 	}
+	delete(h.overlay, c)
 }

@@ -121,17 +121,21 @@ func (r *router) in(from, to netip.AddrPort, now time.Time) *Conn {
 	return r.inside.Conn
 }
 
-// route finds who gets a datagram and whom it seems to come from; receiver is
-// nil where nobody does. mu is held.
-func (h *Hub) route(from *Conn, to UDPAddr, now time.Time) (receiver *Conn, source UDPAddr) {
+// route finds the way of a datagram where there are routers; it takes the link
+// between the inner addresses. mu is held.
+func (h *Hub) route(from *Conn, to UDPAddr, now time.Time) way {
 	seen := h.translate(from, netip.AddrPort(to), now)
-	if r, ok := h.routers[netip.AddrPort(to).Addr()]; ok {
-		return r.in(seen, netip.AddrPort(to), now), UDPAddr(seen)
-	}
-	for _, r := range h.routers {
-		if r.inside.addr == netip.AddrPort(to) {
-			return nil, UDPAddr(seen) // a private address
+	w := way{receiver: h.conns[key(to)], source: UDPAddr(seen), direction: direction{key(from.addr), key(to)}}
+	for outside, r := range h.routers {
+		switch {
+		case outside == netip.AddrPort(to).Addr():
+			w.receiver = r.in(seen, netip.AddrPort(to), now)
+		case r.inside.addr == netip.AddrPort(to):
+			w.receiver = nil // a private address
 		}
 	}
-	return h.conns[key(to)], UDPAddr(seen)
+	if w.receiver != nil {
+		w.direction.to = key(w.receiver.addr)
+	}
+	return w
 }

@@ -2,9 +2,11 @@ package memnet
 
 import (
 	"maps"
-	"net"
 	"net/netip"
+	"os"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -16,6 +18,8 @@ var kept sync.Map
 type UDP struct {
 	*Conn
 	addr netip.AddrPort
+
+	marked, unprivileged atomic.Bool
 
 	mu      sync.Mutex
 	traffic map[byte]Traffic // sent, by first byte
@@ -80,27 +84,48 @@ func (h *Hub) UDP(addr netip.AddrPort) *UDP {
 // LocalAddr returns the endpoint's address.
 func (u *UDP) LocalAddr() netip.AddrPort { return u.addr }
 
-// ReadFrom returns the next datagram, its source, our address, and no interface.
+// ReadFrom returns the next datagram, its source, which of our addresses it went
+// to, and the interface: OverlayLink, or 0.
 func (u *UDP) ReadFrom(b []byte) (int, netip.AddrPort, netip.Addr, int, error) {
-	n, from, err := u.Conn.ReadFrom(b)
+	d, err := u.Conn.receive()
 	if err != nil {
 		return 0, netip.AddrPort{}, netip.Addr{}, 0, err
 	}
-	return n, netip.AddrPort(from.(UDPAddr)), u.addr.Addr(), 0, nil
+	local := u.addr.Addr() // also of what a router has let in
+	if d.link == OverlayLink {
+		local = netip.AddrPort(d.to.(UDPAddr)).Addr()
+	}
+	return copy(b, d.data), netip.AddrPort(d.from.(UDPAddr)), local, d.link, nil
 }
 
-// SetMark does nothing: a Hub has no firewall.
-func (u *UDP) SetMark(uint32) error { return nil }
+// SetMark keeps what is sent out of the overlay, but for its own addresses; 0
+// does not. It is refused after Unprivileged.
+func (u *UDP) SetMark(mark uint32) error {
+	if u.unprivileged.Load() {
+		return os.ErrPermission
+	}
+	u.marked.Store(mark != 0)
+	return nil
+}
 
-// WriteTo sends a datagram; local is not looked at, an endpoint has one address.
+// Unprivileged takes away the right to SetMark.
+func (u *UDP) Unprivileged() { u.unprivileged.Store(true) }
+
+// WriteTo sends a datagram; local is not looked at, the destination decides.
 func (u *UDP) WriteTo(b []byte, to netip.AddrPort, _ netip.Addr) error {
+	if err := u.count(b); err != nil {
+		return err
+	}
 	u.note(b, to)
-	_, err := u.Conn.WriteTo(b, net.Addr(UDPAddr(to)))
-	return err
+	u.hub.sendUDP(u, to, b)
+	return nil
 }
 
-// WriteFrom is WriteTo.
+// WriteFrom is WriteTo if that sends from local, else it fails.
 func (u *UDP) WriteFrom(b []byte, to netip.AddrPort, local netip.Addr) error {
+	if local != u.hub.source(u, to.Addr()) {
+		return u.opError("write", syscall.EADDRNOTAVAIL)
+	}
 	return u.WriteTo(b, to, local)
 }
 
