@@ -70,8 +70,9 @@ func TestBadWeather(t *testing.T) {
 	for _, c := range []struct {
 		loss   float64
 		settle time.Duration // for one membership to be there
-	}{{0.01, 30 * time.Second}, {0.05, time.Minute}, {0.10, time.Minute}, {0.30, 3 * time.Minute}} {
-		for _, members := range sizes(t, []int{10}, 50) {
+		daily  []int         // sizes
+	}{{0.01, 30 * time.Second, []int{10}}, {0.05, time.Minute, nil}, {0.10, time.Minute, []int{10}}, {0.30, 3 * time.Minute, []int{10}}} {
+		for _, members := range sizes(t, c.daily, 50) {
 			t.Run(fmt.Sprintf("%d members, loss %.0f %%", members, 100*c.loss), func(t *testing.T) {
 				overSeeds(t, 1, "records everywhere", func(t *testing.T, seed uint64) time.Duration {
 					return weather(t, seed, members, c.loss, c.settle)
