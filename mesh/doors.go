@@ -28,7 +28,8 @@ type doors struct {
 // seen notes at which address of ours a member's answer saw us; at one of this
 // host's, the two have no router between them that could forget us.
 func (d *doors) seen(by identity.NodeID, at netip.AddrPort, advertised []netip.AddrPort) (changed bool) {
-	across := !slices.Contains(d.addrs, at.Addr()) && !at.Addr().IsLinkLocalUnicast() && !slices.Contains(advertised, at)
+	a := at.Addr()
+	across := !slices.Contains(d.addrs, a) && !a.IsLoopback() && !a.IsLinkLocalUnicast() && !slices.Contains(advertised, at)
 	changed = across != d.across[by]
 	d.across[by] = across
 	return changed

@@ -15,6 +15,7 @@ func TestSeenAcrossARouter(t *testing.T) {
 		"192.168.1.5:51821":  false,
 		"192.168.1.5:40000":  false, // its socket was bound anew
 		"[fe80::1]:51821":    false, // on our link
+		"127.0.0.1:51821":    false,
 		"203.0.113.1:51821":  false, // a forwarded port
 		"203.0.113.1:40000":  true,
 		"[2001:db8::1]:7":    true,
