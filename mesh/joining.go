@@ -18,8 +18,13 @@ import (
 )
 
 const (
-	// While alone, the gap between tries grows from joinFirst to joinLast.
+	// While alone, the gap between tries grows from joinFirst to joinSoon, and
+	// after joinHasty tries, which take two minutes, to joinLast: a lossy path
+	// swallows one try in three, and an uplink that is paid by the byte is not to
+	// be knocked to ruin.
 	joinFirst = 250 * time.Millisecond
+	joinSoon  = 5 * time.Second
+	joinHasty = 28
 	joinLast  = 30 * time.Second
 	// rejoinEvery is the gap between looks for seeds and members that are
 	// missing from a mesh that we are in: partitions heal no other way.
@@ -187,7 +192,10 @@ func (m *Mesh) joinLoop(ctx context.Context) {
 		m.sayJoinFailures()
 		wait := rejoinEvery
 		if alone {
-			wait = min(joinFirst<<min(attempt, 16), joinLast)
+			wait = min(joinFirst<<min(attempt, 16), joinSoon)
+			if attempt >= joinHasty {
+				wait = joinLast
+			}
 		}
 		// Jitter keeps a site that lost its power from knocking in step.
 		timer.Reset(wait*3/4 + rand.N(wait/2))

@@ -23,8 +23,8 @@ func TestTimeToMember(t *testing.T) {
 	}{
 		{0, 2 * time.Second},
 		{0.05, 10 * time.Second},
-		// Every other try of the join fails, and pauses grow to 30 s: twelve tries.
-		{0.30, 3 * time.Minute},
+		// Every other try of the join fails, and pauses grow to 5 s: twelve tries.
+		{0.30, time.Minute},
 	} {
 		link := lan
 		link.Loss = c.loss
