@@ -90,11 +90,11 @@ func (m *Mesh) controlLoop(ctx context.Context) {
 			if silent := m.join.Expire(m.now()); len(silent) > 0 {
 				m.do(func() { m.joining.silent(silent, m.alive) })
 			}
-			m.removeIdle(idleAfter)
 			look = false
 		case <-addresses.C:
 			m.do(func() { m.lookAtAddresses(); m.tellDoors() })
 			m.forgetGone()
+			m.removeIdle(idleAfter)
 			look = false
 		case <-m.signals.wake:
 		case <-timer.C:

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -65,26 +66,65 @@ func (m *Mesh) verifyMeta(meta []byte) (identity.NodeID, error) {
 	if id := signed.ID(); id != m.self && !m.admits(id) {
 		return identity.NodeID{}, fmt.Errorf("verify member %s: %w", id, join.ErrNotAdmitted)
 	}
+	m.verified.put(signed)
 	return signed.ID(), nil
 }
 
-// takeLiveness notes who is alive now.
-func (m *Mesh) takeLiveness() {
-	alive := make(map[identity.NodeID]bool)
-	for _, g := range m.gossip.Members() {
-		alive[g.ID] = g.State == gossip.Alive
+// verified keeps the records that verifyMeta has read until takeMeta, which is
+// told them a moment later, takes them: most of what a record costs is its
+// signature. It is safe for concurrent use; its zero value is ready.
+type verified struct {
+	mu      sync.Mutex
+	records map[identity.NodeID]roster.Signed
+}
+
+// verifiedLimit bounds the records that wait for takeMeta.
+const verifiedLimit = 256
+
+func (v *verified) put(s roster.Signed) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.records == nil || len(v.records) >= verifiedLimit {
+		v.records = make(map[identity.NodeID]roster.Signed)
 	}
+	v.records[s.ID()] = s
+}
+
+// take returns the record of a member if it is the one with these bytes.
+func (v *verified) take(id identity.NodeID, meta []byte) (roster.Signed, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s, ok := v.records[id]
+	if !ok || !bytes.Equal(s.Wire(), meta) {
+		return roster.Signed{}, false
+	}
+	delete(v.records, id)
+	return s, true
+}
+
+// takeLiveness notes who is alive now.
+func (m *Mesh) takeLiveness(changed []gossip.Member) {
 	m.do(func() {
-		m.alive = alive
+		for _, g := range changed {
+			if g.State == 0 {
+				delete(m.alive, g.ID)
+			} else {
+				m.alive[g.ID] = g.State == gossip.Alive
+			}
+		}
+		m.membership.Add(1)
 		m.later(m.watch.changed)
 	})
 }
 
 // takeMeta takes the record of a verified Meta.
-func (m *Mesh) takeMeta(_ identity.NodeID, meta []byte) {
-	signed, err := roster.Parse(m.cfg.Secret.Cluster, meta)
-	if err != nil {
-		return // verified a moment ago
+func (m *Mesh) takeMeta(id identity.NodeID, meta []byte) {
+	signed, ok := m.verified.take(id, meta)
+	if !ok { // another one, or many, came in between
+		var err error
+		if signed, err = roster.Parse(m.cfg.Secret.Cluster, meta); err != nil {
+			return // verified a moment ago
+		}
 	}
 	m.do(func() { m.merge(signed, hearsay) })
 }
@@ -136,7 +176,14 @@ func (m *Mesh) exchangeOnce(ctx context.Context, id identity.NodeID) error {
 		_, err := m.compareWith(ctx, id)
 		compared <- err
 	}()
-	err := m.gossip.Join(ctx, []identity.NodeID{id})
+	// Whoever is alive here is in the same membership already: two members that
+	// meet exchange it only where a newcomer or a partition is concerned.
+	var together bool
+	m.do(func() { together = m.alive[id] })
+	var err error
+	if !together {
+		err = m.gossip.Join(ctx, []identity.NodeID{id})
+	}
 	if compareErr := <-compared; compareErr != nil {
 		m.log.Debug("secrets not compared", "node", id.Short(), "err", compareErr)
 	} else if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -259,7 +260,7 @@ func (m *Mesh) missing(alone bool) []netip.AddrPort {
 // its last addresses.
 func (m *Mesh) seedTargets(ctx context.Context) []netip.AddrPort {
 	var alive map[identity.NodeID]bool
-	m.do(func() { alive = m.alive })
+	m.do(func() { alive = maps.Clone(m.alive) })
 	var resolving sync.WaitGroup
 	m.joining.mu.Lock()
 	seeds := slices.Clone(m.joining.seeds)

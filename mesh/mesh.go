@@ -59,7 +59,9 @@ type Mesh struct {
 	signals       signals
 	accepts       map[string]chan accepted
 	joining       joining
+	verified      verified
 	counters      counters
+	membership    atomic.Uint64 // see Membership
 	relay         relay
 	belonging     belonging
 	span          span

@@ -86,6 +86,10 @@ func (m *Mesh) forget(id identity.NodeID) {
 	delete(m.skews, id)
 	delete(m.gone, id)
 	m.doors.forget(id)
+	m.membership.Add(1)
+	if !m.alive[id] {
+		delete(m.alive, id)
+	}
 	m.later(func() { m.gossip.Forget(id) })
 }
 
@@ -157,6 +161,7 @@ func (m *Mesh) adopt(id identity.NodeID, old roster.Signed, had bool, now roster
 		m.relaysChanged = true
 		m.signals.look()
 	}
+	m.membership.Add(1)
 	m.log.Debug("record taken", "node", id.Short(), "epoch", now.Epoch, "sequence", now.Sequence)
 	m.later(m.watch.changed)
 }

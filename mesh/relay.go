@@ -136,7 +136,7 @@ func (m *Mesh) lookForRelays() {
 			continue
 		}
 		straight++
-		if signed, ok := m.roster.Get(id); ok && signed.Record().Relay {
+		if signed, ok := m.roster.Get(id); ok && signed.Relay() {
 			relays = append(relays, relayed{id, s.RoundTrip})
 		}
 	}

@@ -17,6 +17,11 @@ func (w *watchers) changed() {
 	}
 }
 
+// Membership is another number whenever Members has changed in other things
+// than paths, round trips and clocks, which change far more often: whoever
+// follows only who is a member, and how it is, need not look at all of them.
+func (m *Mesh) Membership() uint64 { return m.membership.Load() }
+
 // Watch returns a channel that gets a value when members, their state or their
 // paths have changed since the last value was taken, and what ends it. Changes
 // that come together make one value.

@@ -92,6 +92,9 @@ func (s Signed) Record() Record {
 	return s.v.record.clone()
 }
 
+// Relay reports whether the member offers to pass messages on.
+func (s Signed) Relay() bool { return s.v != nil && s.v.record.Relay }
+
 // ID returns the NodeID of the record's identity key.
 func (s Signed) ID() identity.NodeID {
 	if s.v == nil {

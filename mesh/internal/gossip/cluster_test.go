@@ -106,7 +106,7 @@ func (c *cluster) start(index int, version byte, change func(*gossip.Config)) *n
 		},
 		OnRecord:  func(id identity.NodeID, meta []byte) { n.mu.Lock(); defer n.mu.Unlock(); n.records[id] = meta },
 		OnMessage: func(m []byte) { n.mu.Lock(); defer n.mu.Unlock(); n.messages[string(m)]++ },
-		OnChange: func() {
+		OnChange: func([]gossip.Member) {
 			_ = n.Members() // calls are allowed here
 			n.mu.Lock()
 			defer n.mu.Unlock()

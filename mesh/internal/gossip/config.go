@@ -20,25 +20,28 @@ const (
 	// MaxPacket is the size of the largest datagram, bytes.
 	MaxPacket = 1150
 
-	// packetBudget leaves room for the checksum header (5 bytes) that memberlist
-	// adds to what it has already measured.
-	packetBudget = MaxPacket - 5
+	// packetBudget leaves room for the seal, and for the checksum header (5
+	// bytes) that memberlist adds to what it has already measured.
+	packetBudget = MaxPacket - sealOverhead - 5
 
 	// MaxMeta is memberlist's limit for a record (MetaMaxSize), bytes.
 	MaxMeta = memberlist.MetaMaxSize
 
 	// MaxMessage bounds a broadcast, bytes: with its name, frame (14),
-	// memberlist's framing (5), encryption (29) and label (at most 64) it fits
-	// MaxPacket. 1000 + 30 + 14 + 5 + 29 + 64 = 1142.
+	// memberlist's type (1) and checksum (5) and the seal (28) it fits MaxPacket.
+	// 1000 + 30 + 14 + 1 + 5 + 28 = 1078.
 	MaxMessage = 1000
 	// MaxName bounds the name of a broadcast, bytes.
 	MaxName  = 30
 	maxLabel = 62
 
-	// retransmit times the decimal digits of the cluster's size is how often a
-	// member passes on what memberlist has to tell. With its 4, one rumour in some
-	// hundred misses a member of a cluster of eight; with 6, one in thousands.
-	retransmit = 6
+	// retransmit times the decimal digits of the cluster's size is how often
+	// memberlist tells a rumour, besides the flood; that leaves in sparse
+	// clusters only (rumour.go).
+	retransmit = 3
+	// rumourNodes times two rumours with records are what memberlist may have to
+	// tell in a round, which bounds how many members can join at once.
+	rumourNodes = 8
 
 	messageQueue = 1024
 	recordQueue  = 4096
@@ -55,9 +58,9 @@ type Intervals struct {
 	// Suspicion is how many probe intervals (times log10 of the cluster's size,
 	// at least 1) a suspect has to refute. Default 4.
 	Suspicion int
-	// Gossip is how often news is passed on, to four members. Nothing is sent
-	// when there is none. Default 200 ms, so that 1,000 members know in six
-	// rounds, 1.2 s.
+	// Gossip is how often what memberlist has to tell is passed on. Nothing is
+	// sent when there is none. Default 200 ms, so that 1,000 members, five hops
+	// apart, know after 1 s at most.
 	Gossip time.Duration
 	// Dead is how long a dead member still gets gossip, so that it can refute.
 	// Default 60 s.
@@ -105,9 +108,10 @@ type Config struct {
 	// OnMessage is told each message of Broadcast on another member, usually
 	// once. The message is the callee's. Default: nothing.
 	OnMessage func(message []byte)
-	// OnChange is told that Members would return something else than before.
+	// OnChange is told the members of which Members would return something else
+	// than before; those that it would not return any more have no State.
 	// Changes in quick succession are told once. Default: nothing.
-	OnChange func()
+	OnChange func(changed []Member)
 
 	// Digest stands for what the user of this package wants to be the same on
 	// all members. It is sent along with digests of the membership, so it must
@@ -145,7 +149,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.OnMessage = func([]byte) {}
 	}
 	if c.OnChange == nil {
-		c.OnChange = func() {}
+		c.OnChange = func([]Member) {}
 	}
 	if c.Digest == nil {
 		c.Digest = func() [8]byte { return [8]byte{} }
@@ -181,8 +185,7 @@ func (g *Gossip) memberlistConfig() *memberlist.Config {
 	c := memberlist.DefaultWANConfig()
 	c.Name = g.cfg.Self.String()
 	c.Transport = g.transport
-	c.Label = g.cfg.Label
-	c.Keyring = g.keys
+	c.GossipNodes = rumourNodes
 	c.RequireNodeNames = true
 	c.AdvertisePort = port
 	c.BindPort = port

@@ -116,14 +116,25 @@ func (d *delegate) set(n *memberlist.Node, s State) {
 		return
 	}
 	m := g.member(id)
+	if m.state == Alive != (s == Alive) {
+		g.living, g.near = nil, nil
+	}
 	m.state, m.meta = s, bytes.Clone(n.Meta)
+	m.row = summaryRow(id, m.meta)
 	if s == Dead && m.parting && m.farewell == hashRecord(m.meta) {
 		m.state = Left
 	}
-	g.pending.changed = true
-	g.changed, g.near = now, nil
+	g.pending.change(id)
+	g.changed, g.sum = now, nil
 	g.mu.Unlock()
 	g.signal()
+}
+
+func (p *pending) change(id identity.NodeID) {
+	if p.changed == nil {
+		p.changed = make(map[identity.NodeID]struct{})
+	}
+	p.changed[id] = struct{}{}
 }
 
 // member is called with mu held.
@@ -211,7 +222,7 @@ func (g *Gossip) receiveFarewell(f farewell) {
 	m.parting, m.farewell = true, f.record
 	if m.state == Dead && f.record == hashRecord(m.meta) {
 		m.state = Left
-		g.pending.changed = true
+		g.pending.change(f.id)
 	}
 	g.mu.Unlock()
 	g.signal()

@@ -24,6 +24,14 @@ func (g *Gossip) dispatch(ctx context.Context) {
 		g.mu.Lock()
 		p := g.pending
 		g.pending = pending{}
+		changed := make([]Member, 0, len(p.changed))
+		for id := range p.changed {
+			one := Member{ID: id}
+			if m, ok := g.members[id]; ok {
+				one.State, one.Meta = m.state, m.meta
+			}
+			changed = append(changed, one)
+		}
 		g.mu.Unlock()
 		if p.update {
 			g.update(ctx)
@@ -34,8 +42,8 @@ func (g *Gossip) dispatch(ctx context.Context) {
 		for _, m := range p.messages {
 			g.cfg.OnMessage(m)
 		}
-		if p.changed {
-			g.cfg.OnChange()
+		if len(changed) > 0 {
+			g.cfg.OnChange(changed)
 		}
 		if !p.differs.IsZero() {
 			g.cfg.OnDiffer(p.differs)

@@ -12,7 +12,9 @@
 // record and liveness arrive together. Its address is the mesh address, which
 // follows from the NodeID: names never move between addresses, and memberlist's
 // rules for that (DeadNodeReclaimTime) have nothing to do. Packets go to the
-// plane by NodeID, streams over QUIC. The alive delegate vetoes what is invalid
+// plane by NodeID, streams over QUIC, both sealed here with the gossip key
+// (seal.go). What memberlist has to tell goes along the overlay (rumour.go)
+// instead of to random members. The alive delegate vetoes what is invalid
 // (signature, name, address), never what is merely unknown, because a veto stops
 // the epidemic at the vetoer. Periodic push/pull is off: Join exchanges the full
 // state once, and members compare digests of what they know (repair.go). Nobody
@@ -32,8 +34,8 @@
 //	digest    3 ‖ NodeID of the sender (16) ‖ digest of its members (8) ‖ Config.Digest (8)
 //
 // run is random per process. A member passes on each message and farewell that
-// it has not seen to its neighbours (overlay.go); a digest goes to one of them. A digest is the XOR, over
-// the members that are alive, of the first 8 bytes of SHA-256(NodeID ‖ first 8
+// it has not seen to its neighbours (overlay.go), several in a packet, and spares
+// those that told it; a digest goes to one of them. A digest is the XOR, over the members that are alive, of the first 8 bytes of SHA-256(NodeID ‖ first 8
 // bytes of SHA-256 of the node record). Unknown first bytes are dropped.
 //
 // # Goroutines

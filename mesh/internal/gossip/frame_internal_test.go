@@ -118,7 +118,7 @@ func TestSeenIsBoundedAndRemembers(t *testing.T) {
 }
 
 func TestOlderMessageDoesNotReplaceNewer(t *testing.T) {
-	g := &Gossip{members: make(map[identity.NodeID]*member), queued: make(map[string]uint32), wake: make(chan struct{}, 1), floodWake: make(chan struct{}, 1)}
+	g := &Gossip{members: make(map[identity.NodeID]*member), queued: make(map[string]uint32), wake: make(chan struct{}, 1), floods: make(chan struct{}, 1)}
 	g.queue.NumNodes = g.alive
 	g.queue.RetransmitMult = repeats
 	for _, counter := range []uint32{2, 1} {
@@ -135,7 +135,7 @@ func TestOlderMessageDoesNotReplaceNewer(t *testing.T) {
 	if len(queued) != 1 || queued[0][len(queued[0])-1] != 2 {
 		t.Errorf("queued %x, want the newer one only", queued)
 	}
-	if len(g.floodOrder) != 1 || !bytes.Equal(g.flooding[g.floodOrder[0]], queued[0]) {
+	if len(g.flooding) != 1 || !bytes.Equal(g.flooding[0].message[1:], queued[0]) {
 		t.Errorf("to be flooded: %x, want the newer one only", g.flooding)
 	}
 }

@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -65,8 +64,6 @@ type Gossip struct {
 	cfg       Config
 	run       [8]byte
 	transport *transport
-	keys      *memberlist.Keyring
-	keysMu    sync.Mutex // held by SetKeys
 	queue     memberlist.TransmitLimitedQueue
 
 	ready chan struct{} // closed when list is there
@@ -92,17 +89,20 @@ type Gossip struct {
 	pending  pending
 	wake     chan struct{} // capacity 1: pending has something
 
-	near       []identity.NodeID // neighbours in the overlay; nil: to be computed
-	flooding   map[string][]byte // frames to be spread, by key
-	floodOrder []string
-	floodWake  chan struct{} // capacity 1: flooding has something
+	living   []identity.NodeID // members that are alive, in no order; nil: to be computed
+	near     []identity.NodeID // neighbours in the overlay; nil: to be computed
+	sum      *[8]byte          // see summary; nil: to be computed
+	rumours  rumours
+	flooding []flooded     // to be passed on
+	floods   chan struct{} // capacity 1: flooding has something
 }
 
 // member is a row of the table; all members ever heard of stay in it.
 type member struct {
 	state    State // 0: not yet, only verified
 	meta     []byte
-	verified []byte // the last valid record, to verify each only once
+	row      [8]byte // what it adds to the summary
+	verified []byte  // the last valid record, to verify each only once
 	farewell recordHash
 	parting  bool // farewell is set
 }
@@ -111,9 +111,9 @@ type member struct {
 type pending struct {
 	records  []Member
 	messages [][]byte
-	changed  bool
-	update   bool            // UpdateMeta was called
-	differs  identity.NodeID // the last member whose digest of Config.Digest is another
+	changed  map[identity.NodeID]struct{} // members
+	update   bool                         // UpdateMeta was called
+	differs  identity.NodeID              // the last member whose digest of Config.Digest is another
 }
 
 // New checks the configuration. It starts nothing and sends nothing.
@@ -130,15 +130,15 @@ func New(cfg Config) (*Gossip, error) {
 		queued:  make(map[string]uint32),
 		wake:    make(chan struct{}, 1),
 
-		floodWake: make(chan struct{}, 1),
+		floods: make(chan struct{}, 1),
 	}
 	if _, err := rand.Read(g.run[:]); err != nil {
 		return nil, fmt.Errorf("make gossip run: %w", err)
 	}
-	if g.keys, err = memberlist.NewKeyring(nil, g.cfg.Key[:]); err != nil {
-		return nil, fmt.Errorf("make gossip keys: %w", err)
+	g.transport = newTransport(g)
+	if err := g.SetKeys([][32]byte{g.cfg.Key}); err != nil {
+		return nil, err
 	}
-	g.transport = newTransport(&g.cfg)
 	g.queue.RetransmitMult = repeats
 	g.queue.NumNodes = g.alive
 	return g, nil
@@ -312,7 +312,7 @@ func (g *Gossip) Forget(id identity.NodeID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if m, ok := g.members[id]; ok && m.state != Alive {
-		delete(g.members, id)
+		delete(g.members, id) // it was in none of living, near and sum
 	}
 }
 
@@ -368,7 +368,14 @@ func (g *Gossip) Leave(timeout time.Duration) error {
 	self.parting, self.farewell = true, f.record
 	g.mu.Unlock()
 	g.spreadFarewell(f)
-	if err := list.Leave(timeout); err != nil {
+	err = list.Leave(timeout)
+	g.floodNow(time.Now()) // Run may end before the pause does
+	// What was sent last is still being sealed, or waits for a handshake.
+	select {
+	case <-time.After(g.cfg.Intervals.Gossip):
+	case <-ctx.Done():
+	}
+	if err != nil {
 		return fmt.Errorf("leave cluster: %w", err)
 	}
 	return nil
@@ -378,11 +385,5 @@ func (g *Gossip) Leave(timeout time.Duration) error {
 func (g *Gossip) alive() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n := 0
-	for _, m := range g.members {
-		if m.state == Alive {
-			n++
-		}
-	}
-	return cmp.Or(n, 1)
+	return max(g.aliveNow(), 1)
 }

@@ -112,6 +112,34 @@ func TestMetaUpdateReachesAll(t *testing.T) {
 	})
 }
 
+// TestMetaUpdateIsToldOnce: a new record costs each member a few packets, in a
+// cluster of any size: what memberlist repeats to random members stays here.
+func TestMetaUpdateIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := grown(t, 30, lan)
+		time.Sleep(time.Minute) // the start is over
+		during := func(what func()) float64 {
+			before := c.packets.Stats().Sent
+			what()
+			time.Sleep(10 * time.Second)
+			return float64(c.packets.Stats().Sent-before) / 30
+		}
+		quiet := during(func() {})
+		want := record(c.nodes[3].identity, 2)
+		told := during(func() {
+			c.nodes[3].setMeta(want)
+			within(t, 2*time.Second, "new record", func() bool {
+				return !slices.ContainsFunc(c.nodes, func(o *node) bool { return o.metaOf(c.nodes[3].id) != string(want) })
+			})
+		})
+		// Each side of an edge of the overlay, 6 a member, tells the other at
+		// most; digests come more often for a while.
+		if more := told - quiet; more < 1 || more > 6+4 {
+			t.Errorf("%.1f packets a member, of which %.1f are of no change", told, quiet)
+		}
+	})
+}
+
 func TestBroadcastReachesAll(t *testing.T) {
 	for _, row := range []struct {
 		name string

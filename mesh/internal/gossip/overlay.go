@@ -28,6 +28,11 @@ const (
 	// name takes the place of one just before.
 	floodPause = 2 * time.Millisecond
 
+	// floodGap lies between floods of one member where much happens at once, so
+	// that a packet takes several messages. It is paid by each hop, five in a
+	// cluster of 1,000.
+	floodGap = 25 * time.Millisecond
+
 	// sparse is the size of a cluster below which a member has so few
 	// neighbours that a lost packet matters: there memberlist repeats messages.
 	sparse = 2*rings + 2
@@ -66,38 +71,64 @@ func neighbours(self identity.NodeID, members []identity.NodeID) []identity.Node
 	return all
 }
 
+// lives returns the members that are alive, this node included; the slice is
+// not to be changed. Called with mu held.
+func (g *Gossip) lives() []identity.NodeID {
+	if g.living == nil {
+		for id, m := range g.members {
+			if m.state == Alive {
+				g.living = append(g.living, id)
+			}
+		}
+	}
+	return g.living
+}
+
+// aliveNow is how many members are alive. Called with mu held.
+func (g *Gossip) aliveNow() int { return len(g.lives()) }
+
 // neighbourhood returns this node's neighbours now; the slice is not to be
 // changed. Called with mu held.
 func (g *Gossip) neighbourhood() []identity.NodeID {
 	if g.near == nil {
-		var alive []identity.NodeID
-		for id, m := range g.members {
-			if m.state == Alive {
-				alive = append(alive, id)
-			}
-		}
-		g.near = neighbours(g.cfg.Self, alive)
+		g.near = neighbours(g.cfg.Self, g.lives())
 	}
 	return g.near
+}
+
+// flooded is a message on its way to the neighbours, as memberlist frames it.
+type flooded struct {
+	key     string // a newer one of the same key takes its place; "": none does
+	message []byte
 }
 
 // spread passes a frame on; a newer one of the same key takes its place.
 func (g *Gossip) spread(key string, frame []byte) {
 	g.mu.Lock()
-	if g.flooding == nil {
-		g.flooding = make(map[string][]byte)
-	}
-	if _, waits := g.flooding[key]; !waits {
-		g.floodOrder = append(g.floodOrder, key)
-	}
-	g.flooding[key] = frame
+	g.toFlood(key, append([]byte{typeUser}, frame...))
+	few := g.aliveNow() < sparse
 	g.mu.Unlock()
-	select {
-	case g.floodWake <- struct{}{}:
-	default:
-	}
-	if g.alive() < sparse {
+	g.wakeFlood()
+	if few {
 		g.queue.QueueBroadcast(&broadcast{name: key, frame: frame})
+	}
+}
+
+// toFlood is called with mu held, and wakeFlood after it without.
+func (g *Gossip) toFlood(key string, message []byte) {
+	if key != "" {
+		if i := slices.IndexFunc(g.flooding, func(f flooded) bool { return f.key == key }); i >= 0 {
+			g.flooding[i].message = message
+			return
+		}
+	}
+	g.flooding = append(g.flooding, flooded{key, message})
+}
+
+func (g *Gossip) wakeFlood() {
+	select {
+	case g.floods <- struct{}{}:
+	default:
 	}
 }
 
@@ -105,26 +136,49 @@ func (g *Gossip) spread(key string, frame []byte) {
 func (g *Gossip) flood(ctx context.Context) {
 	pause := time.NewTimer(floodPause)
 	defer pause.Stop()
+	var last time.Time
 	for {
 		select {
-		case <-g.floodWake:
+		case <-g.floods:
 		case <-ctx.Done():
 			return
 		}
-		pause.Reset(floodPause)
+		pause.Reset(max(floodPause, floodGap-time.Since(last)))
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
 			return
 		}
-		g.mu.Lock()
-		order, frames, to := g.floodOrder, g.flooding, g.neighbourhood()
-		g.floodOrder, g.flooding = nil, nil
-		g.mu.Unlock()
-		for _, key := range order {
-			for _, id := range to {
-				g.send(ctx, id, frames[key])
-			}
+		last = time.Now()
+		g.floodNow(last)
+	}
+}
+
+// floodNow sends what waits to be spread.
+func (g *Gossip) floodNow(now time.Time) {
+	for to, messages := range g.takeFlooding(now) {
+		for _, packet := range packets(messages) {
+			g.transport.write(to, packet)
 		}
 	}
+}
+
+// takeFlooding returns what is to be told to each neighbour: what it has not
+// told this node itself.
+func (g *Gossip) takeFlooding(now time.Time) map[identity.NodeID][][]byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make(map[identity.NodeID][][]byte)
+	for _, f := range g.flooding {
+		r := g.rumours.get(now, f.message)
+		r.told = true
+		for _, id := range g.neighbourhood() {
+			if !slices.Contains(r.tellers, id) {
+				all[id] = append(all[id], f.message)
+			}
+		}
+		r.tellers = nil
+	}
+	g.flooding = nil
+	return all
 }

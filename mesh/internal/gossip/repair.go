@@ -33,18 +33,24 @@ const (
 // summary is a digest of the members that are alive, with their records. The
 // order does not matter. Called with mu held.
 func (g *Gossip) summary() digest {
-	d := digest{from: g.cfg.Self}
-	for id, m := range g.members {
-		if m.state != Alive {
-			continue
-		}
-		row := hashRecord(m.meta)
-		sum := sha256.Sum256(append(id[:], row[:]...))
-		for i := range d.sum {
-			d.sum[i] ^= sum[i]
+	if g.sum == nil {
+		g.sum = new([8]byte)
+		for _, m := range g.members {
+			if m.state != Alive {
+				continue
+			}
+			for i := range g.sum {
+				g.sum[i] ^= m.row[i]
+			}
 		}
 	}
-	return d
+	return digest{from: g.cfg.Self, sum: *g.sum}
+}
+
+func summaryRow(id identity.NodeID, meta []byte) [8]byte {
+	record := hashRecord(meta)
+	sum := sha256.Sum256(append(id[:], record[:]...))
+	return [8]byte(sum[:8])
 }
 
 // heard is the last digest of another member.
@@ -85,6 +91,7 @@ func (g *Gossip) repair(ctx context.Context) {
 		g.mu.Lock()
 		own, changed, last := g.summary(), g.changed, g.heard
 		own.users = users
+		g.rumours.forget(now)
 		_, known := g.members[last.from]
 		near := g.neighbourhood()
 		g.mu.Unlock()

@@ -22,6 +22,8 @@ var errClosing = errors.New("gossip shuts down")
 // (readPackets, acceptStreams) are Run's.
 type transport struct {
 	cfg     *Config
+	gossip  *Gossip
+	seals   sealer
 	packets chan *memberlist.Packet
 	streams chan net.Conn
 	stop    chan struct{} // closed by halt
@@ -34,9 +36,11 @@ type transport struct {
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
-func newTransport(cfg *Config) *transport {
+func newTransport(g *Gossip) *transport {
 	return &transport{
-		cfg:      cfg,
+		cfg:      &g.cfg,
+		gossip:   g,
+		seals:    sealer{label: []byte(g.cfg.Label)},
 		packets:  make(chan *memberlist.Packet, packetQueue),
 		streams:  make(chan net.Conn),
 		stop:     make(chan struct{}),
@@ -59,10 +63,17 @@ func (t *transport) readPackets() error {
 		if err != nil {
 			return fmt.Errorf("read packets: %w", err)
 		}
-		if _, ok := t.cfg.NodeOf(from); !ok || n == 0 {
+		id, ok := t.cfg.NodeOf(from)
+		if !ok || n == 0 {
 			continue
 		}
-		p := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: from, Timestamp: time.Now()}
+		plain, err := t.seals.open(buf[:n], t.seals.label)
+		if err != nil {
+			t.cfg.Logger.Debug("gossip packet refused", "node", id, "err", err)
+			continue
+		}
+		t.gossip.heardFrom(id, plain)
+		p := &memberlist.Packet{Buf: plain, From: from, Timestamp: time.Now()}
 		select {
 		case t.packets <- p:
 		case <-t.stop:
@@ -85,7 +96,7 @@ func (t *transport) acceptStreams(ctx context.Context) error {
 			return fmt.Errorf("accept streams: %w", err)
 		}
 		select {
-		case t.streams <- t.track(conn):
+		case t.streams <- t.track(newSealedConn(conn, &t.seals, false)):
 		case <-ctx.Done():
 			_ = conn.Close()
 			return nil
@@ -117,10 +128,18 @@ func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, e
 	if err != nil {
 		return time.Time{}, fmt.Errorf("send packet: %w", err)
 	}
-	if _, err := t.cfg.Packets.WriteTo(b, t.cfg.Addr(id)); err != nil {
-		t.cfg.Logger.Debug("gossip packet lost", "node", id, "err", err)
+	if b = t.gossip.divert(id, b); b != nil {
+		t.write(id, b)
 	}
 	return time.Now(), nil
+}
+
+// write seals a packet and sends it, best effort.
+func (t *transport) write(to identity.NodeID, packet []byte) {
+	sealed := t.seals.seal(make([]byte, 0, len(packet)+sealOverhead), packet, t.seals.label)
+	if _, err := t.cfg.Packets.WriteTo(sealed, t.cfg.Addr(to)); err != nil {
+		t.cfg.Logger.Debug("gossip packet lost", "node", to, "err", err)
+	}
 }
 
 // DialAddressTimeout gives memberlist the stream that Join has dialed.
@@ -171,7 +190,7 @@ func (t *transport) dial(ctx context.Context, id identity.NodeID) (net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	return t.track(conn), nil
+	return t.track(newSealedConn(conn, &t.seals, true)), nil
 }
 
 // cancelAtStop cancels when halt is called, until the returned function is.
