@@ -102,12 +102,16 @@ type Machine struct {
 	token  func() uint64
 	peers  map[identity.NodeID]*peer
 	relays []identity.NodeID // best first
+
+	touched map[identity.NodeID]struct{} // changed since the last Tick
+	lookAt  time.Duration                // when Tick has to look at all members
+	next    time.Duration                // what Tick returned last
 }
 
 // New returns a machine without members. token draws the random echo tokens of
 // probes.
 func New(token func() uint64) *Machine {
-	return &Machine{token: token, peers: make(map[identity.NodeID]*peer)}
+	return &Machine{token: token, peers: make(map[identity.NodeID]*peer), touched: make(map[identity.NodeID]struct{})}
 }
 
 // SetCandidates adds a member, or changes the addresses that it says of itself.
@@ -138,7 +142,7 @@ func (m *Machine) Reached(now time.Duration, id identity.NodeID, r Route) []Effe
 // Reset forgets the path and the probes under way: the member has a new key.
 // The effects take the path away.
 func (m *Machine) Reset(now time.Duration, id identity.NodeID) []Effect {
-	p, ok := m.peers[id]
+	p, ok := m.touch(id)
 	if !ok {
 		return nil
 	}
@@ -181,7 +185,7 @@ func (m *Machine) Routes(id identity.NodeID) []Route {
 // Want says that something should go to a member. A search for a path begins
 // at once, or goes on.
 func (m *Machine) Want(now time.Duration, id identity.NodeID) []Effect {
-	p, ok := m.peers[id]
+	p, ok := m.touch(id)
 	if !ok {
 		return nil
 	}
@@ -197,7 +201,7 @@ func (m *Machine) Want(now time.Duration, id identity.NodeID) []Effect {
 // hop. A search through relays would make each of them search in turn, and two
 // relays would keep each other searching for ever for a member that is gone.
 func (m *Machine) WantStraight(now time.Duration, id identity.NodeID) []Effect {
-	p, ok := m.peers[id]
+	p, ok := m.touch(id)
 	if !ok {
 		return nil
 	}
@@ -211,7 +215,7 @@ func (m *Machine) WantStraight(now time.Duration, id identity.NodeID) []Effect {
 // Announce says that we begin a WireGuard handshake with the member: a probe
 // tells it. With ask, for two seconds the probes ask it to initiate instead.
 func (m *Machine) Announce(now time.Duration, id identity.NodeID, ask bool) []Effect {
-	p, ok := m.peers[id]
+	p, ok := m.touch(id)
 	if !ok {
 		return nil
 	}
@@ -230,7 +234,7 @@ func (m *Machine) Announce(now time.Duration, id identity.NodeID, ask bool) []Ef
 
 // SetInUse says whether a session with the member is open.
 func (m *Machine) SetInUse(now time.Duration, id identity.NodeID, inUse bool) []Effect {
-	p, ok := m.peers[id]
+	p, ok := m.touch(id)
 	if !ok || p.inUse == inUse {
 		return nil
 	}
@@ -299,7 +303,7 @@ func (m *Machine) Request(now time.Duration, id identity.NodeID, r Route, token 
 // Answer handles an authenticated probe answer that came by r. An answer to
 // nothing that was asked changes nothing.
 func (m *Machine) Answer(now time.Duration, id identity.NodeID, r Route, token uint64) []Effect {
-	p, ok := m.peers[id]
+	p, ok := m.touch(id)
 	if !ok {
 		return nil
 	}
@@ -350,30 +354,12 @@ func (m *Machine) Answer(now time.Duration, id identity.NodeID, r Route, token u
 	return nil
 }
 
-// Tick does what is due at now and returns when to call it next at the latest.
-func (m *Machine) Tick(now time.Duration, activity Activity) (effects []Effect, next time.Duration) {
-	next = now + lastRound
-	for id, p := range m.peers {
-		sent, heard := activity(id)
-		if p.path.IsZero() {
-			effects = append(effects, m.search(now, p)...)
-			if p.sought(now) {
-				next = min(next, p.nextRound)
-			}
-			continue
-		}
-		effects = append(effects, m.watch(now, p, sent, max(heard, p.answered))...)
-		effects = append(effects, m.upgrade(now, p)...)
-		next = min(next, p.nextLook(sent, max(heard, p.answered)))
-	}
-	return effects, max(next, now+time.Millisecond)
-}
-
 func (m *Machine) peer(id identity.NodeID) *peer {
 	p, ok := m.peers[id]
 	if !ok {
 		p = &peer{id: id, inFlight: make(map[uint64]flight)}
 		m.peers[id] = p
 	}
+	m.touched[id] = struct{}{}
 	return p
 }

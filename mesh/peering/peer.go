@@ -50,6 +50,8 @@ type peer struct {
 	passUntil   time.Duration // the same for the sake of others, see WantStraight
 	askUntil    time.Duration
 
+	due time.Duration // when Tick has to look at it
+
 	// searching
 	round        int
 	nextRound    time.Duration

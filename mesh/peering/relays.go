@@ -20,6 +20,7 @@ func (m *Machine) SetRelays(now time.Duration, relays []identity.NodeID) (effect
 			effects = append(effects, p.lose(now)...)
 			p.restart(now)
 			effects = append(effects, m.search(now, p)...)
+			m.touched[p.id] = struct{}{}
 		}
 	}
 	return effects
@@ -35,7 +36,10 @@ func (m *Machine) SetDoors(id identity.NodeID, doors []identity.NodeID) {
 // side; for all others it is not any more.
 func (m *Machine) SetKept(ids []identity.NodeID) {
 	for id, p := range m.peers {
-		p.kept = slices.Contains(ids, id)
+		if kept := slices.Contains(ids, id); kept != p.kept {
+			p.kept = kept
+			m.touched[id] = struct{}{}
+		}
 	}
 }
 
@@ -49,7 +53,7 @@ func (m *Machine) IsKept(id identity.NodeID) bool {
 // path that was silent until now: if our router has forgotten it, the member
 // sees us at another port and must be told, or we hear nothing from it.
 func (m *Machine) Show(now time.Duration, id identity.NodeID) []Effect {
-	p, ok := m.peers[id]
+	p, ok := m.touch(id)
 	if !ok || p.path.IsZero() || p.path.IsRelay() || p.path.KubeSpan || now-p.asked < keepEvery {
 		return nil
 	}
