@@ -32,7 +32,11 @@ type digestBody struct {
 func (r *Registry) Root() [32]byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return sha256.Sum256(r.rows())
+	if r.root == nil {
+		sum := sha256.Sum256(r.rows())
+		r.root = &sum
+	}
+	return *r.root
 }
 
 // Digest returns what Answer needs to tell what another registry lacks, at

@@ -94,6 +94,8 @@ type Registry struct {
 	mu       sync.Mutex
 	owners   map[identity.NodeID]*owner
 	names    map[string]map[identity.NodeID]*held
+	away     map[*held]struct{} // the entries whose device is away
+	root     *[32]byte          // see Root; nil: to be computed
 	entries  int
 	members  map[identity.NodeID]MemberView
 	own      ownState
@@ -128,6 +130,7 @@ func New(cfg Config) *Registry {
 		self:     cfg.Identity.ID(),
 		owners:   make(map[identity.NodeID]*owner),
 		names:    make(map[string]map[identity.NodeID]*held),
+		away:     make(map[*held]struct{}),
 		watchers: make(map[chan struct{}]struct{}),
 	}
 	r.own.bodies = make(map[string][]byte)
@@ -255,6 +258,7 @@ func (r *Registry) Forget(id identity.NodeID) {
 		r.dropEntry(id, o, name)
 	}
 	delete(r.owners, id)
+	r.root = nil
 	r.signal()
 }
 
@@ -268,6 +272,7 @@ func (r *Registry) dropStrangers() {
 			r.dropEntry(id, o, name)
 		}
 		delete(r.owners, id)
+		r.root = nil
 	}
 }
 
@@ -278,6 +283,16 @@ func (r *Registry) putEntry(now time.Duration, o *owner, m *message) {
 		h.awaySince = old.awaySince
 	} else if old == nil {
 		r.entries++
+	}
+	for _, other := range o.entries { // mostly those of the node, on all of its devices
+		if maps.Equal(other.device.Labels, m.device.Labels) {
+			m.device.Labels = other.device.Labels
+			break
+		}
+	}
+	delete(r.away, o.entries[name])
+	if h.device.State == StateAway {
+		r.away[h] = struct{}{}
 	}
 	o.entries[name] = h
 	if r.names[name] == nil {
@@ -298,6 +313,7 @@ func (r *Registry) putList(o *owner, m *message) {
 }
 
 func (r *Registry) dropEntry(id identity.NodeID, o *owner, name string) {
+	delete(r.away, o.entries[name])
 	delete(o.entries, name)
 	r.entries--
 	delete(r.names[name], id)
@@ -307,7 +323,7 @@ func (r *Registry) dropEntry(id identity.NodeID, o *owner, name string) {
 }
 
 func (r *Registry) changed(o *owner) {
-	o.sum = nil
+	o.sum, r.root = nil, nil
 	r.signal()
 }
 

@@ -34,19 +34,14 @@ func (r *Registry) Advance(now time.Duration) (next time.Duration, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	passed := false
-	for _, o := range r.owners {
-		for _, h := range o.entries {
-			if h.device.State != StateAway {
-				continue
+	for h := range r.away {
+		switch ends := h.awaySince + r.cfg.Hold; {
+		case ends > now:
+			if !ok || ends < next {
+				next, ok = ends, true
 			}
-			switch ends := h.awaySince + r.cfg.Hold; {
-			case ends > now:
-				if !ok || ends < next {
-					next, ok = ends, true
-				}
-			case ends > r.advanced:
-				passed = true
-			}
+		case ends > r.advanced:
+			passed = true
 		}
 	}
 	r.advanced = max(r.advanced, now)
