@@ -310,25 +310,39 @@ func (a *Agent) followMembers(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	epoch := a.store.Epoch()
-	for {
+	a.takeMembers(a.mesh.Members())
+	for seen := uint64(0); ; {
 		if now := a.mesh.Status().Epoch; now != epoch {
 			epoch = now
 			if err := a.sync.SetEpoch(epoch); err != nil {
 				a.log.Error("devices cannot be signed again", "err", err)
 			}
 		}
-		a.takeMembers(a.mesh.Members())
+		if now := a.mesh.Membership(); now != seen {
+			seen = now
+			a.takeMembers(a.mesh.Members())
+		}
 		if next, ok := a.registry.Advance(a.now()); ok {
 			timer.Reset(max(0, next-a.now()))
 		}
+		looked := time.Now()
 		select {
 		case <-ctx.Done():
 			return
 		case <-changes:
 		case <-timer.C:
 		}
+		// Where many start at once, each of them is not worth a look at all.
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(max(0, followGap-time.Since(looked))):
+		}
 	}
 }
+
+// followGap lies between two looks at all members.
+const followGap = 100 * time.Millisecond
 
 func (a *Agent) takeMembers(members []mesh.Member) {
 	views := make(map[identity.NodeID]registry.MemberView)

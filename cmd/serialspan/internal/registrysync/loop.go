@@ -22,6 +22,12 @@ const (
 	// greeters is how many members compare with a new one of their own
 	// accord; it compares as well, and what it publishes is broadcast.
 	greeters = 8
+	// greetDelay is when they do, at the latest, and half of it at the earliest:
+	// the newcomer then has what it has asked for, and no two send it all.
+	greetDelay = 600 * time.Millisecond
+	// patience is how long the first comparison of all runs alone: it brings
+	// everything, and others at the same time would bring it again.
+	patience = time.Second
 	// hintDelay spreads the members that ask one owner for its large list.
 	hintDelay = 200 * time.Millisecond
 	// differGap is the least time between comparisons because of OnDiffer.
@@ -47,6 +53,12 @@ type loop struct {
 	hinting bool        // hintDue runs
 	expiry  *time.Timer // the next time a device's hold ends
 
+	greet    []identity.NodeID // new members to compare with
+	greetDue *time.Timer       // runs if greet has somebody
+
+	first *time.Timer // runs out when the first comparison has taken its time
+	eager bool        // comparisons may run at once
+
 	differed time.Time // when a comparison was last wanted because of OnDiffer
 }
 
@@ -71,7 +83,9 @@ func (l *loop) run(ctx context.Context) {
 	defer stop()
 	l.compare = time.NewTimer(jitter(l.cfg.Interval))
 	defer l.compare.Stop()
-	l.hintDue, l.expiry = stoppedTimer(), stoppedTimer()
+	l.hintDue, l.expiry, l.greetDue, l.first = stoppedTimer(), stoppedTimer(), stoppedTimer(), stoppedTimer()
+	defer l.greetDue.Stop()
+	defer l.first.Stop()
 	defer l.hintDue.Stop()
 	defer l.expiry.Stop()
 
@@ -94,6 +108,11 @@ func (l *loop) run(ctx context.Context) {
 		case <-l.hintDue.C:
 			l.hinting = false
 			l.askHinted()
+		case <-l.greetDue.C:
+			l.want(l.greet...)
+			l.greet = nil
+		case <-l.first.C:
+			l.eager = true
 		case <-l.compare.C:
 			l.want(l.random(1)...)
 			l.compare.Reset(jitter(l.cfg.Interval))
@@ -133,11 +152,20 @@ func (l *loop) lookAtMembers() {
 			chosen = append(chosen, p)
 		}
 	}
+	newcomer := len(l.known) == 0
 	clear(l.known)
 	for _, p := range peers {
 		l.known[p] = true
 	}
-	l.want(chosen...)
+	switch {
+	case newcomer:
+		l.want(chosen...)
+	case len(chosen) > 0 && len(l.greet) < maxQueued:
+		if len(l.greet) == 0 {
+			l.greetDue.Reset(greetDelay/2 + rand.N(greetDelay/2))
+		}
+		l.greet = append(l.greet, chosen...)
+	}
 }
 
 // compareDiffering compares with a member that holds something else, not too
@@ -191,10 +219,17 @@ func (l *loop) want(peers ...identity.NodeID) {
 
 func (l *loop) startQueued(ctx context.Context, exchanges *sync.WaitGroup) {
 	waiting := l.queue[:0]
+	most := maxDialed
+	if !l.eager {
+		most = 1
+	}
 	for _, peer := range l.queue {
-		if len(l.running) >= maxDialed || l.running[peer] {
+		if len(l.running) >= most || l.running[peer] {
 			waiting = append(waiting, peer)
 			continue
+		}
+		if !l.eager && len(l.running) == 0 {
+			l.first.Reset(patience)
 		}
 		l.running[peer] = true
 		exchanges.Go(func() {
@@ -223,6 +258,7 @@ func (e *Engine) compareWith(ctx context.Context, peer identity.NodeID) error {
 // any member, comes sooner.
 func (l *loop) finished(r result) {
 	delete(l.running, r.peer)
+	l.eager = true
 	if r.err == nil {
 		if l.failures >= warnAfter {
 			l.log.Info("device registry is in step again", "node", r.peer)
