@@ -35,7 +35,9 @@ type crowd struct {
 // one is a member of a crowd.
 type one struct {
 	crowd    *crowd
-	node     *meshtest.Node
+	node     *meshtest.Node // nil: a real one
+	mesh     *mesh.Mesh
+	end      func() // ends the node
 	registry *registry.Registry
 	engine   *registrysync.Engine
 	peers    atomic.Pointer[[]identity.NodeID]
@@ -61,20 +63,23 @@ func (c *crowd) now() time.Duration { return time.Since(c.start) }
 // add starts a member that joins through the first one.
 func (c *crowd) add() *one {
 	o := &one{crowd: c}
-	o.peers.Store(&[]identity.NodeID{})
 	name := fmt.Sprintf("node%d", len(c.all))
 	options := meshtest.Options{
-		Protocols: []string{registrysync.Protocol}, PassThrough: c.passThrough,
-		OnBroadcast: func(message []byte) { o.engine.OnBroadcast(message) },
-		Digest:      func() [8]byte { return o.engine.Digest() },
-		OnDiffer:    func(id identity.NodeID) { o.engine.OnDiffer(id) },
-		Prepare:     o.prepare,
+		Protocols: protocols, PassThrough: c.passThrough,
+		OnBroadcast: o.onBroadcast, Digest: o.digest, OnDiffer: o.onDiffer, Prepare: o.prepare,
 	}
 	if len(c.all) > 0 {
 		options.Join = []*meshtest.Node{c.all[0].node}
 	}
-	c.all = append(c.all, o)
 	o.node = c.net.Start(name, options)
+	o.end = o.node.Crash // as with a power cut: nobody needs to be told
+	c.begin(o, name)
+	return o
+}
+
+// begin starts what uses a member's mesh.
+func (c *crowd) begin(o *one, name string) {
+	c.all = append(c.all, o)
 	ctx, cancel := context.WithCancel(context.Background())
 	o.stop = cancel
 	o.running.Go(func() {
@@ -92,11 +97,18 @@ func (c *crowd) add() *one {
 		})
 	}
 	o.publish()
-	return o
 }
+
+var protocols = []string{registrysync.Protocol}
+
+func (o *one) onBroadcast(message []byte)  { o.engine.OnBroadcast(message) }
+func (o *one) digest() [8]byte             { return o.engine.Digest() }
+func (o *one) onDiffer(id identity.NodeID) { o.engine.OnDiffer(id) }
 
 // prepare makes the registry once the node has its identity.
 func (o *one) prepare(m *mesh.Mesh, id *identity.Identity, cluster identity.ClusterID) {
+	o.mesh = m
+	o.peers.Store(&[]identity.NodeID{})
 	o.registry = registry.New(registry.Config{Identity: id, Cluster: cluster, NodeName: m.Status().Name})
 	o.engine = registrysync.New(registrysync.Config{
 		Registry: o.registry, Self: id.ID(), Now: o.crowd.now, Broadcast: m.Broadcast, Interval: 5 * time.Minute,
@@ -121,26 +133,39 @@ func (o *one) publish() {
 
 // followMembers is the agent's.
 func (o *one) followMembers(ctx context.Context) {
-	changes, stop := o.node.Watch()
+	changes, stop := o.mesh.Watch()
 	defer stop()
-	for {
-		views := make(map[identity.NodeID]registry.MemberView)
-		var peers []identity.NodeID
-		for _, m := range o.node.Members() {
-			views[m.ID] = registry.MemberView{Name: m.Name, Alive: m.State == mesh.Alive}
-			if m.State == mesh.Alive && !m.Self {
-				peers = append(peers, m.ID)
-			}
+	for seen := uint64(1 << 63); ; {
+		if now := o.mesh.Membership(); now != seen {
+			seen = now
+			o.takeMembers()
 		}
-		o.peers.Store(&peers)
-		o.registry.SetMembers(views)
-		o.engine.MembersChanged()
+		looked := time.Now()
 		select {
 		case <-changes:
 		case <-ctx.Done():
 			return
 		}
+		select {
+		case <-time.After(max(0, 100*time.Millisecond-time.Since(looked))):
+		case <-ctx.Done():
+			return
+		}
 	}
+}
+
+func (o *one) takeMembers() {
+	views := make(map[identity.NodeID]registry.MemberView)
+	var peers []identity.NodeID
+	for _, m := range o.mesh.Members() {
+		views[m.ID] = registry.MemberView{Name: m.Name, Alive: m.State == mesh.Alive}
+		if m.State == mesh.Alive && !m.Self {
+			peers = append(peers, m.ID)
+		}
+	}
+	o.peers.Store(&peers)
+	o.registry.SetMembers(views)
+	o.engine.MembersChanged()
 }
 
 // followDevices notes when the awaited change arrives.
@@ -211,19 +236,31 @@ func (c *crowd) arrival(a *awaited, limit time.Duration) []time.Duration {
 	return took
 }
 
-// complete reports whether the member knows all members and all devices.
-func (o *one) complete() bool {
-	return len(*o.peers.Load()) == len(o.crowd.all)-1 && len(o.registry.Devices(o.crowd.now())) == devicesEach*len(o.crowd.all)
+// complete reports whether the member knows so many members and all devices.
+func (o *one) complete(members int) bool {
+	return len(*o.peers.Load()) == members-1 && len(o.registry.Devices(o.crowd.now())) == devicesEach*len(o.crowd.all)
 }
 
 // settle waits until all members know all others and all devices.
 func (c *crowd) settle(limit time.Duration) (took time.Duration) {
+	return c.settleAmong(len(c.all), limit)
+}
+
+// settleAmong is settle for a mesh with members that are not of the crowd, and
+// have no devices.
+func (c *crowd) settleAmong(members int, limit time.Duration) (took time.Duration) {
 	start := time.Now()
-	for waiting := slices.Clone(c.all); len(waiting) > 0; time.Sleep(100 * time.Millisecond) {
-		if time.Since(start) > limit {
-			c.t.Fatalf("%d of %d members are incomplete after %v", len(waiting), len(c.all), limit)
+	// One after the other: looking at all of them each time costs more than
+	// what they do.
+	for waiting := slices.Clone(c.all); len(waiting) > 0; {
+		if waiting[0].complete(members) {
+			waiting = waiting[1:]
+			continue
 		}
-		waiting = slices.DeleteFunc(waiting, (*one).complete)
+		if time.Since(start) > limit {
+			c.t.Fatalf("%d of %d members may be incomplete after %v", len(waiting), len(c.all), limit)
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 	return time.Since(start)
 }
@@ -244,7 +281,7 @@ func (c *crowd) stop() {
 	for _, o := range c.all {
 		o.running.Wait()
 	}
-	for _, o := range c.all { // all at once, as with a power cut: nobody needs to be told
-		o.node.Crash()
+	for _, o := range c.all {
+		o.end()
 	}
 }
