@@ -370,10 +370,12 @@ func (g *Gossip) Leave(timeout time.Duration) error {
 	g.spreadFarewell(f)
 	err = list.Leave(timeout)
 	g.floodNow(time.Now()) // Run may end before the pause does
-	// What was sent last is still being sealed, or waits for a handshake.
-	select {
-	case <-time.After(g.cfg.Intervals.Gossip):
-	case <-ctx.Done():
+	if g.alive() > 1 {
+		// What was sent last is still being sealed, or waits for a handshake.
+		select {
+		case <-time.After(g.cfg.Intervals.Gossip):
+		case <-ctx.Done():
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("leave cluster: %w", err)
