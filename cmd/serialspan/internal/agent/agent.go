@@ -336,13 +336,17 @@ func (a *Agent) followMembers(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(max(0, followGap-time.Since(looked))):
+		case <-time.After(max(0, max(followGap, time.Duration(len(*a.peers.Load()))*followEach)-time.Since(looked))):
 		}
 	}
 }
 
-// followGap lies between two looks at all members.
-const followGap = 100 * time.Millisecond
+// Between two looks at all members lie followGap and followEach for each of
+// them: a look takes microseconds a member.
+const (
+	followGap  = 100 * time.Millisecond
+	followEach = time.Millisecond
+)
 
 func (a *Agent) takeMembers(members []mesh.Member) {
 	views := make(map[identity.NodeID]registry.MemberView)
