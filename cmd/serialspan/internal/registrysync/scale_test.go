@@ -221,7 +221,7 @@ func TestScale(t *testing.T) {
 			}
 			p := plan{perSecond: 20, joins: 3, changes: 10, rest: 6 * time.Minute, idle: 2 * time.Minute, busy: time.Minute}
 			if n > 300 { // as little as shows it
-				p = plan{perSecond: 20, joins: 1, changes: 5, rest: 30 * time.Second, idle: 30 * time.Second, busy: 15 * time.Second}
+				p = plan{perSecond: 40, joins: 1, changes: 5, rest: 30 * time.Second, idle: 30 * time.Second, busy: 15 * time.Second}
 			}
 			s := measureScale(t, n, passThrough, p, say)
 			if err := s.rows(out); err != nil {

@@ -147,7 +147,7 @@ func (o *one) followMembers(ctx context.Context) {
 			return
 		}
 		select {
-		case <-time.After(max(0, 100*time.Millisecond-time.Since(looked))):
+		case <-time.After(max(0, max(100*time.Millisecond, time.Duration(len(*o.peers.Load()))*time.Millisecond)-time.Since(looked))):
 		case <-ctx.Done():
 			return
 		}
