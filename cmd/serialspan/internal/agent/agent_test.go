@@ -256,8 +256,11 @@ func TestStickAcrossACrash(t *testing.T) {
 		cold := consumer.roundTrip(t, "edge-stick")
 		warm := consumer.roundTrip(t, "edge-stick")
 		t.Logf("usable after %v; first byte back cold %v, warm %v", usable, cold, warm)
-		// The byte is at the stick one way (10 ms) before its echo is here.
-		if cold-10*time.Millisecond > 200*time.Millisecond {
+		// The byte is at the stick one way (10 ms) before its echo is here. Mostly
+		// that takes 50 to 100 ms; where gossip has not told the edge of the
+		// consumer yet, the third round of probes, after 300 ms, finds it at the
+		// latest.
+		if cold-10*time.Millisecond > 350*time.Millisecond {
 			t.Errorf("first byte after a cold start took %v", cold)
 		}
 		if usable > time.Second {
