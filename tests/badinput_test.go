@@ -400,10 +400,10 @@ func TestNoDescriptors(t *testing.T) {
 		_ = conn.Close()
 	}
 	if err != nil { // the agent did not keep it
-		_, err = a.Attach(t.Context(), client.AttachRequest{Device: "solo-more", PTY: &client.PTYSpec{Link: other}})
-		if err != nil {
-			t.Fatalf("with descriptors again: %v", err)
-		}
+		lab.WaitFor(t, "an attachment when there are descriptors again", 5*time.Second, func() error { // it closes its ends in its time
+			_, err := a.Attach(t.Context(), client.AttachRequest{Device: "solo-more", PTY: &client.PTYSpec{Link: other}})
+			return err
+		})
 	}
 	a.waitAttachment(t, other, client.AttachmentWaiting, "")
 	second := lab.OpenTTY(t, other)

@@ -27,9 +27,9 @@ var (
 	watchedFlag = flag.Duration("watched", 2*time.Minute, "how long it is measured")
 )
 
-// TestAgentAmongMany measures one real agent in a mesh of others that are in
+// BenchmarkAgentAmongMany measures one real agent in a mesh of others that are in
 // this process, on UDP sockets of the loopback, with WireGuard, in real time.
-func TestAgentAmongMany(t *testing.T) {
+func BenchmarkAgentAmongMany(t *testing.B) {
 	program, others, settled, watched := *agentFlag, *othersFlag, *settledFlag, *watchedFlag
 	out := io.Discard
 	if program == "" {
@@ -83,7 +83,7 @@ type agentProcess struct {
 	pid                  int
 }
 
-func startAgent(t *testing.T, program string) *agentProcess {
+func startAgent(t testing.TB, program string) *agentProcess {
 	a := &agentProcess{program: program, dir: t.TempDir(), listen: "127.0.0.1:51899"}
 	if out, err := exec.Command(program, "init", "--dir", a.dir, "--name", "agent").CombinedOutput(); err != nil {
 		t.Fatalf("serialspan init: %v\n%s", err, out)
@@ -133,7 +133,7 @@ type usage struct {
 	cpu           time.Duration
 }
 
-func (a *agentProcess) usage(t *testing.T) (u usage) {
+func (a *agentProcess) usage(t testing.TB) (u usage) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.pid))
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func (a *agentProcess) usage(t *testing.T) (u usage) {
 	return u
 }
 
-func (a *agentProcess) devices(t *testing.T) int {
+func (a *agentProcess) devices(t testing.TB) int {
 	listing := exec.Command(a.program, "devices", "--json")
 	listing.Env = append(os.Environ(), "SERIALSPAN_CONTROL_SOCKET="+a.socket())
 	text, err := listing.Output()

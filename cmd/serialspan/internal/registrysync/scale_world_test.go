@@ -23,7 +23,7 @@ const devicesEach = 4
 // crowd is a mesh of many members with devices, tied together as the agent
 // does it.
 type crowd struct {
-	t           *testing.T
+	t           testing.TB
 	net         *meshtest.Network
 	start       time.Time
 	passThrough bool
