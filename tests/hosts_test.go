@@ -104,3 +104,23 @@ func (c *threeHosts) wantCounted(t *testing.T, where string, size uint64) {
 		}
 	}
 }
+
+// TestLossyNetwork: where one packet in ten is lost, the three find each other,
+// and bytes are exact.
+func TestLossyNetwork(t *testing.T) {
+	device := lab.NewTTY(t)
+	c := &threeHosts{network: lab.NewNetwork(t, "edge", "consumer", "third"), secret: lab.NewSecret(t)}
+	lost := c.network.Lose(t, 10)
+	c.start(t, "garage-stick", device.Path)
+	link := c.attachPTY(t, "garage-stick")
+	app := lab.OpenTTY(t, link)
+	c.consumer.WaitAttachment(link, client.AttachmentConnected, 10*time.Second)
+	before := lost()
+	lab.Exchange(t, app, device, 64<<10)
+	meanwhile := lost() - before
+	t.Logf("%d packets lost meanwhile, %d before", meanwhile, before)
+	if meanwhile == 0 {
+		t.Error("no packet was lost")
+	}
+	c.wantCounted(t, link, 64<<10)
+}

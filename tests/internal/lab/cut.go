@@ -2,6 +2,8 @@ package lab
 
 import (
 	"fmt"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 )
@@ -87,4 +89,30 @@ table inet hole%d {
 	}
 }
 `, n.blocks, host.Name, mtu))
+}
+
+// Lose makes the router lose one in so many of the packets that it forwards, at
+// random. lost says how many it has lost until now.
+func (n *Network) Lose(tb testing.TB, one int) (lost func() int) {
+	tb.Helper()
+	NeedTools(tb, "nft")
+	n.blocks++
+	table := fmt.Sprintf("loss%d", n.blocks)
+	nft(tb, n.router, fmt.Sprintf(`
+table inet %s {
+	chain through {
+		type filter hook forward priority filter
+		numgen random mod %d 0 counter drop
+	}
+}
+`, table, one))
+	return func() (packets int) {
+		tb.Helper()
+		out, err := exec.Command("ip", "netns", "exec", n.router, "nft", "list", "table", "inet", table).Output()
+		_, after, found := strings.Cut(string(out), "counter packets ")
+		if _, scanErr := fmt.Sscan(after, &packets); err != nil || !found || scanErr != nil {
+			tb.Fatalf("count the lost packets: %v, %v: %s", err, scanErr, out)
+		}
+		return packets
+	}
 }
