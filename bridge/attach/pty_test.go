@@ -83,24 +83,30 @@ func newBench(t testing.TB, hold time.Duration) *bench {
 			return x, nil
 		},
 	})
+	t.Cleanup(func() { _ = stick.Close() })
+	b.run(ctx, cancel, &running)
+	return b
+}
+
+// run runs both sides until the test ends, and returns when they are ready.
+func (b *bench) run(ctx context.Context, cancel context.CancelFunc, running *sync.WaitGroup) {
+	b.t.Helper()
 	for _, run := range []func(context.Context) error{b.publisher.Run, b.attacher.Run} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {
-				t.Error(err)
+				b.t.Error(err)
 			}
 		})
 	}
-	t.Cleanup(func() {
+	b.t.Cleanup(func() {
 		cancel()
 		running.Wait()
-		_ = stick.Close()
 	})
 	b.await(registry.StateAvailable)
 	b.eventually("attacher runs", func() bool {
 		_, err := b.attacher.OpenRaw(ctx, "", use.TakeNormal)
 		return !errors.Is(err, attach.ErrNotRunning)
 	})
-	return b
 }
 
 // eventually asks until the answer is yes.

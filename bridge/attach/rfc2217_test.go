@@ -82,18 +82,7 @@ func newPinBench(t *testing.T, one rule.Rule, roundTrip time.Duration) *pinBench
 			return near, nil
 		},
 	})
-	for _, run := range []func(context.Context) error{b.publisher.Run, b.attacher.Run} {
-		running.Go(func() {
-			if err := run(ctx); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	t.Cleanup(func() {
-		cancel()
-		running.Wait()
-	})
-	b.await(registry.StateAvailable)
+	b.run(ctx, cancel, &running)
 	running.Go(func() {
 		buf := make([]byte, 4096)
 		for {
@@ -103,10 +92,6 @@ func newPinBench(t *testing.T, one rule.Rule, roundTrip time.Duration) *pinBench
 			}
 			_, _ = b.port.FromDevice.Write(buf[:n])
 		}
-	})
-	b.eventually("attacher runs", func() bool {
-		_, err := b.attacher.OpenRaw(ctx, "", use.TakeNormal)
-		return !errors.Is(err, attach.ErrNotRunning)
 	})
 	return b
 }

@@ -28,8 +28,8 @@ func (r *Right) ask(id session.ID) (before []session.ID) {
 	if len(before) > session.MaxReplaces {
 		before = before[1:]
 	}
-	r.asked = append(before, id)
-	return slices.Clone(before)
+	r.asked = append(slices.Clip(before), id)
+	return before
 }
 
 func (r *Right) now() session.Take {

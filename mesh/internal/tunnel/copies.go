@@ -29,8 +29,8 @@ func (c *copies) isCopy(now time.Duration, message []byte) bool {
 	mac := [macLen]byte(message[len(message)-macsLen:])
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, e := range c.ring {
-		if e.mac == mac && now-e.at < copyWithin {
+	for i := range c.ring {
+		if e := &c.ring[i]; e.mac == mac && now-e.at < copyWithin {
 			return true
 		}
 	}

@@ -59,19 +59,8 @@ func (n *Network) cut(tb testing.TB, host *Host, way Cut) (mend func()) {
 		ip(tb, "-n", n.router, "link", "set", cable, "down")
 		return func() { ip(tb, "-n", n.router, "link", "set", cable, "up") }
 	}
-	NeedTools(tb, "nft")
-	n.blocks++
-	table := fmt.Sprintf("block%d", n.blocks)
-	nft(tb, n.router, fmt.Sprintf(`
-table ip %s {
-	chain through {
-		type filter hook forward priority filter
-		ip saddr %s drop
-		ip daddr %[2]s drop
-	}
-}
-`, table, host.Addr))
-	return func() { nft(tb, n.router, "delete table ip "+table+"\n") }
+	_, mend = n.filter(tb, fmt.Sprintf("ip saddr %s drop", host.Addr), fmt.Sprintf("ip daddr %s drop", host.Addr))
+	return mend
 }
 
 // BlackHole makes the router drop, without a word to anybody, the packets to a
@@ -79,36 +68,17 @@ table ip %s {
 // drops ICMP.
 func (n *Network) BlackHole(tb testing.TB, host *Host, mtu int) {
 	tb.Helper()
-	NeedTools(tb, "nft")
-	n.blocks++
-	nft(tb, n.router, fmt.Sprintf(`
-table inet hole%d {
-	chain through {
-		type filter hook forward priority filter
-		oifname "to-%s" meta length > %d drop
-	}
-}
-`, n.blocks, host.Name, mtu))
+	n.filter(tb, fmt.Sprintf("oifname \"to-%s\" meta length > %d drop", host.Name, mtu))
 }
 
 // Lose makes the router lose one in so many of the packets that it forwards, at
 // random. lost says how many it has lost until now.
 func (n *Network) Lose(tb testing.TB, one int) (lost func() int) {
 	tb.Helper()
-	NeedTools(tb, "nft")
-	n.blocks++
-	table := fmt.Sprintf("loss%d", n.blocks)
-	nft(tb, n.router, fmt.Sprintf(`
-table inet %s {
-	chain through {
-		type filter hook forward priority filter
-		numgen random mod %d 0 counter drop
-	}
-}
-`, table, one))
+	table, _ := n.filter(tb, fmt.Sprintf("numgen random mod %d 0 counter drop", one))
 	return func() (packets int) {
 		tb.Helper()
-		out, err := exec.Command("ip", "netns", "exec", n.router, "nft", "list", "table", "inet", table).Output()
+		out, err := exec.Command("ip", "netns", "exec", n.router, "nft", "list table "+table).Output()
 		_, after, found := strings.Cut(string(out), "counter packets ")
 		if _, scanErr := fmt.Sscan(after, &packets); err != nil || !found || scanErr != nil {
 			tb.Fatalf("count the lost packets: %v, %v: %s", err, scanErr, out)

@@ -238,8 +238,8 @@ func (k *KubeSpan) Remove(i int) { k.wg[i].Close() }
 // ends it.
 func (n *Network) SilenceKubeSpan(tb testing.TB) (end func()) {
 	tb.Helper()
-	nft(tb, n.router, "\ntable inet silence {\n\tchain through {\n\t\ttype filter hook forward priority filter\n\t\tudp dport 51820 drop\n\t}\n}\n")
-	return func() { nft(tb, n.router, "delete table inet silence\n") }
+	_, end = n.filter(tb, "udp dport 51820 drop")
+	return end
 }
 
 // serveUAPI lets wgctrl read the device, as wireguard-go's command does.

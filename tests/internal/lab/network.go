@@ -23,11 +23,11 @@ var networks atomic.Uint32
 
 // Network is a router with hosts around it.
 type Network struct {
-	prefix string // of the names of its namespaces
-	router string
-	hosts  map[string]*Host
-	sites  int
-	blocks int
+	prefix  string // of the names of its namespaces
+	router  string
+	hosts   map[string]*Host
+	sites   int
+	filters int
 }
 
 // Host is one network namespace.

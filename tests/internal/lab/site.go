@@ -123,19 +123,26 @@ func (n *Network) Narrow(tb testing.TB, name string, link, uplink int) {
 // sees them, or lets them pass again.
 func (n *Network) Block(tb testing.TB, a, b netip.Addr) (unblock func()) {
 	tb.Helper()
+	_, unblock = n.filter(tb, fmt.Sprintf("ip saddr %s ip daddr %s drop", a, b), fmt.Sprintf("ip saddr %s ip daddr %s drop", b, a))
+	return unblock
+}
+
+// filter has the router apply rules to what it forwards, in a table of their own,
+// until end.
+func (n *Network) filter(tb testing.TB, rules ...string) (table string, end func()) {
+	tb.Helper()
 	NeedTools(tb, "nft")
-	n.blocks++
-	table := fmt.Sprintf("block%d", n.blocks)
+	n.filters++
+	table = fmt.Sprintf("inet filter%d", n.filters)
 	nft(tb, n.router, fmt.Sprintf(`
-table ip %s {
+table %s {
 	chain through {
 		type filter hook forward priority filter
-		ip saddr %s ip daddr %s drop
-		ip saddr %s ip daddr %s drop
+		%s
 	}
 }
-`, table, a, b, b, a))
-	return func() { nft(tb, n.router, "delete table ip "+table+"\n") }
+`, table, strings.Join(rules, "\n\t\t")))
+	return table, func() { nft(tb, n.router, "delete table "+table+"\n") }
 }
 
 func nft(tb testing.TB, namespace, rules string) {
