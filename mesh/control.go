@@ -219,6 +219,8 @@ func (m *Mesh) apply(effects []peering.Effect) {
 			m.tunnel.Initiate(e.Peer)
 		case peering.PathUp, peering.PathMoved, peering.PathDown:
 			m.changePath(e)
+		case peering.ReplyBy:
+			m.tunnel.SetRoute(e.Peer, e.Route)
 		case peering.PathBack:
 			m.nudge(e.Peer)
 		}
@@ -257,10 +259,10 @@ func (m *Mesh) changePath(e peering.Effect) {
 	m.log.Debug("path changed", "node", e.Peer.Short(), "path", e.Route.String(), "down", e.Down)
 	m.tunnel.SetRoute(e.Peer, e.Route)
 	m.relaysChanged = true
-	if e.Kind == peering.PathMoved {
+	switch {
+	case e.Kind == peering.PathMoved, e.Kind == peering.PathUp && e.Down <= renewAfter:
 		m.nudge(e.Peer)
-	}
-	if e.Kind == peering.PathUp && e.Down > renewAfter {
+	case e.Kind == peering.PathUp:
 		m.later(func() { m.quic.RenewOlder(e.Peer, e.Down) })
 		m.backAfter(e.Peer, e.Down)
 	}

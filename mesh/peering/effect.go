@@ -25,6 +25,10 @@ const (
 	PathMoved
 	// PathDown: there is no path any more.
 	PathDown
+	// ReplyBy: there is no path, but the member just reached us by Route. What
+	// comes with that or right after it is best replied to the same way: that the
+	// way back works as well is seen a round trip later.
+	ReplyBy
 	// PathBack: the path answers again. It was silent, not for long enough to be
 	// given up.
 	PathBack

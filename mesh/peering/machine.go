@@ -276,6 +276,9 @@ func (m *Machine) Request(now time.Duration, id identity.NodeID, r Route, token 
 		if now-p.lastBack >= firstRound || p.lastBack == 0 {
 			p.lastBack = now
 			effects = append(effects, m.request(now, p, r))
+			if !r.KubeSpan { // that one is to be trusted first
+				effects = append(effects, Effect{Kind: ReplyBy, Peer: id, Route: r})
+			}
 			if r.IsRelay() {
 				effects = append(effects, m.probeAll(now, p, r)...)
 			}

@@ -326,8 +326,13 @@ func TestRequestIsAnsweredWhereItCameFromAndAskedBack(t *testing.T) {
 			t.Errorf("answer %+v", e)
 		}
 	}
-	if want := []peering.EffectKind{peering.SendAnswer, peering.Initiate, peering.SendRequest}; !slices.Equal(kinds, want) {
+	if want := []peering.EffectKind{peering.SendAnswer, peering.Initiate, peering.SendRequest, peering.ReplyBy}; !slices.Equal(kinds, want) {
 		t.Errorf("effects %v; want %v", kinds, want)
+	}
+	for _, e := range w.Request(w.now, other, peering.Route{Remote: ula, KubeSpan: true}, 43, false) {
+		if e.Kind == peering.ReplyBy {
+			t.Errorf("%+v, by a KubeSpan that is not known to answer", e)
+		}
 	}
 }
 

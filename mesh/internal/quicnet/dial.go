@@ -206,9 +206,10 @@ func (n *Net) dial(p *peer, a *attempt, round, floor uint64, of tag) {
 // process shows in the handshake only.
 func (n *Net) Renew(node identity.NodeID) { n.RenewOlder(node, 0) }
 
-// RenewOlder is Renew for connections, and dials under way, that are older than
-// age: with the length of the outage as age, it spares what the other side has
-// already made afresh.
+// RenewOlder is Renew for connections that are older than age: with the length
+// of the outage as age, it spares what the other side has already made afresh.
+// Dials under way, which began without a path, begin again whatever their age:
+// their first datagrams went nowhere, and 200 ms pass until QUIC repeats them.
 func (n *Net) RenewOlder(node identity.NodeID, age time.Duration) {
 	n.drop(node, age, nil)
 }
@@ -243,7 +244,7 @@ func (n *Net) drop(node identity.NodeID, age time.Duration, waiters error) {
 	for _, l := range old {
 		p.pair.remove(l)
 	}
-	if a := p.attempt; a != nil && now.Sub(a.since) >= age {
+	if a := p.attempt; a != nil {
 		a.err = waiters
 		close(a.done)
 		p.attempt = nil
