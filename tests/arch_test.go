@@ -29,7 +29,7 @@ var floors = [][]string{
 	{"mesh/roster", "mesh/keyring", "mesh/removal", "mesh/peering", "mesh/internal/probe", "bridge/session", "bridge/rfc2217", "bridge/profile", "bridge/capture", "bridge/portwire"}, // pure machines
 	{"mesh/internal/join", "mesh/internal/admission", "registry"},
 	{"mesh/internal/underlay", "mesh/internal/tunnel", "mesh/internal/quicnet", "mesh/internal/gossip", "mesh/kubespan", // adapters
-		"mesh/internal/memnet", "mesh/internal/beacon", "bridge/internal/uevent", "bridge/internal/port", "bridge/internal/pty", "bridge/internal/handover", "bridge/client",
+		"mesh/internal/memnet", "mesh/internal/beacon", "bridge/internal/uevent", "bridge/pathwatch", "bridge/internal/port", "bridge/internal/pty", "bridge/internal/handover", "bridge/client",
 		"bridge/internal/backoff", "bridge/internal/link", "bridge/internal/slot", "bridge/rule"},
 	{"mesh/internal/plane", "mesh/internal/memtunnel", "bridge/internal/inventory", "bridge/use"},
 	{"bridge/internal/device", "bridge/remote"},

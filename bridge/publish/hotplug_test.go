@@ -5,6 +5,7 @@ import (
 	"errors"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -68,6 +69,66 @@ func TestBrokenWatch(t *testing.T) {
 		if tries < 4 || tries > 7 {
 			t.Errorf("%d tries in five minutes", tries)
 		}
+	})
+}
+
+// TestWatchPaths: a tty that a rule names is looked at when it is told of, and
+// each second only while nobody can tell.
+func TestWatchPaths(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const path = "/dev/gps"
+		var there atomic.Bool
+		var looks atomic.Int32
+		events, broken := make(chan func(), 1), make(chan error)
+		config := publish.Config{
+			Exists: func(string) bool { looks.Add(1); return there.Load() },
+			Watch:  func(ctx context.Context, changed func()) error { changed(); <-ctx.Done(); return nil },
+			WatchPaths: func(ctx context.Context, paths []string, changed func()) error {
+				if !reflect.DeepEqual(paths, []string{path}) {
+					t.Errorf("watches %q", paths)
+				}
+				changed()
+				events <- changed
+				select {
+				case err := <-broken:
+					return err
+				case <-ctx.Done():
+					return nil
+				}
+			},
+		}
+		config.Rules = []rule.Rule{{Match: rule.Match{Path: path}, Name: "gps"}}
+		w := bridgetest.NewWorld(t, config)
+		defer w.Close()
+		is := func(want string) {
+			t.Helper()
+			synctest.Wait()
+			if have := strings.Join(w.Published(), ", "); have != want {
+				t.Errorf("published %q, want %q", have, want)
+			}
+		}
+		changed := <-events
+		synctest.Wait()
+		there.Store(true)
+		looks.Store(0)
+		time.Sleep(20 * time.Second)
+		if is(""); looks.Load() > 0 {
+			t.Errorf("looked %d times without being told", looks.Load())
+		}
+		changed()
+		is("gps serial /dev/gps fault")
+		there.Store(false)
+		broken <- errors.New("no more watches")
+		is("gps serial /dev/gps away")
+		there.Store(true)
+		time.Sleep(1100 * time.Millisecond)
+		is("gps serial /dev/gps fault")
+		time.Sleep(time.Minute)
+		there.Store(false)
+		(<-events)()
+		is("gps serial /dev/gps away")
+		w.Publisher.Update(rule.Policy{})
+		synctest.Wait() // nobody watches the path any more
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/serialspan/serialspan/bridge/internal/port"
 	"github.com/serialspan/serialspan/bridge/internal/slot"
 	"github.com/serialspan/serialspan/bridge/internal/uevent"
+	"github.com/serialspan/serialspan/bridge/pathwatch"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/registry"
 )
@@ -57,7 +58,12 @@ func watchPorts(ctx context.Context, log *slog.Logger, changed func()) error {
 	}
 }
 
-// Port opens a tty of this machine.
+// watchPaths tells of ttys that have no events of their own: PTYs, links.
+func watchPaths(ctx context.Context, paths []string, changed func()) error {
+	return pathwatch.Watch(ctx, pathwatch.Existence, changed, paths...)
+}
+
+// openPort opens a tty of this machine.
 func openPort(spec PortSpec, log *slog.Logger) (Port, error) {
 	p, err := port.Open(port.Config{Path: spec.Path, Line: spec.Line, DTR: spec.DTR, RTS: spec.RTS, RS485: port.RS485(spec.RS485), Logger: log})
 	if err != nil {

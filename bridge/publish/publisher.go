@@ -35,6 +35,10 @@ type Config struct {
 	// calls changed once when it has begun to. Default: the kernel's events,
 	// if Discover is the default, else nothing.
 	Watch func(ctx context.Context, changed func()) error
+	// WatchPaths tells when what Exists says of one of these paths may have
+	// changed, like Watch. Default: inotify, if Exists is the default, else
+	// nothing.
+	WatchPaths func(ctx context.Context, paths []string, changed func()) error
 	// PollInterval is how often Discover is asked whether or not Watch told
 	// anything. Default 30 s, and 1 s while nothing watches.
 	PollInterval time.Duration
@@ -79,6 +83,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Discover == nil {
 		c.Discover = discoverPorts
+	}
+	if c.WatchPaths == nil {
+		c.WatchPaths = func(context.Context, []string, func()) error { return errNoWatch }
+		if c.Exists == nil {
+			c.WatchPaths = watchPaths
+		}
 	}
 	if c.Exists == nil {
 		c.Exists = isCharDevice
@@ -173,10 +183,9 @@ func (p *Publisher) Run(ctx context.Context) error {
 	defer running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	watching := &watching{rescan: p.rescan}
-	running.Go(func() { watching.run(ctx, p.config.Watch, p.log) })
-	poll := time.NewTimer(pollBlind)
-	defer poll.Stop()
+	hardware := &watching{rescan: p.rescan, broken: "hot-plug events are not heard, looking every second", log: p.log}
+	running.Go(func() { hardware.run(ctx, p.config.Watch) })
+	paths := &pathWatching{watch: p.config.WatchPaths, rescan: p.rescan, log: p.log}
 	var told []registry.Device
 	tell := func(first bool) {
 		if now := p.view(); first || !reflect.DeepEqual(now, told) {
@@ -184,30 +193,45 @@ func (p *Publisher) Run(ctx context.Context) error {
 			p.config.OnDevices(slices.Clone(now))
 		}
 	}
-	discovered, scanned := "", time.Time{}
-	eventful := false
-	for first := true; ; first = false {
+	discovered, eventful := "", false
+	for first := true; ctx.Err() == nil; first = false {
 		text := p.reconcile(ctx, &running, eventful)
 		if text != discovered && text != "" {
 			p.log.Warn("devices cannot be discovered", "err", text)
 		}
-		discovered, scanned = text, time.Now()
+		discovered = text
 		tell(first)
-		eventful = false
-		poll.Reset(pollBlind)
-		for waiting := true; waiting; {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-poll.C:
-				// A tty that a rule names by its path may have no events: a PTY.
-				waiting = time.Since(scanned) < p.interval(watching.active()) && !p.pathsChanged()
-				poll.Reset(pollBlind)
-			case <-p.rescan:
-				waiting, eventful = false, true
-			case <-p.dirty:
-				tell(false)
+		paths.follow(ctx, &running, p.rulePaths())
+		eventful = p.untilDue(ctx, hardware, paths, func() { tell(false) })
+	}
+	return nil
+}
+
+// untilDue waits until it is time to reconcile, right after that was done, and
+// reports whether that was told. It tells changes of the devices meanwhile.
+func (p *Publisher) untilDue(ctx context.Context, hardware *watching, paths *pathWatching, tell func()) (eventful bool) {
+	scanned := time.Now()
+	looked := scanned
+	poll := time.NewTimer(0)
+	defer poll.Stop()
+	for {
+		gap := pollBlind
+		if hardware.active() && paths.active() {
+			gap = p.interval(true)
+		}
+		poll.Reset(time.Until(looked.Add(gap)))
+		select {
+		case <-ctx.Done():
+			return false
+		case <-poll.C:
+			looked = time.Now()
+			if looked.Sub(scanned) >= p.interval(hardware.active()) || !paths.active() && p.pathsChanged() {
+				return false
 			}
+		case <-p.rescan:
+			return true
+		case <-p.dirty:
+			tell()
 		}
 	}
 }
@@ -254,6 +278,12 @@ func (p *Publisher) reconcile(ctx context.Context, running *sync.WaitGroup, even
 		running.Go(func() { d.Run(deviceCtx) })
 	}
 	return ""
+}
+
+func (p *Publisher) rulePaths() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return inventory.RulePaths(p.policy.Rules)
 }
 
 func (p *Publisher) pathsChanged() bool {

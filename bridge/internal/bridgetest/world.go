@@ -85,7 +85,9 @@ func (w *World) startOwner(config publish.Config) {
 		defer w.mu.Unlock()
 		return w.Present, nil
 	}
-	config.Exists = func(string) bool { return false }
+	if config.Exists == nil {
+		config.Exists = func(string) bool { return false }
+	}
 	config.Open = w.open
 	config.OnDevices = func(d []registry.Device) {
 		w.mu.Lock()

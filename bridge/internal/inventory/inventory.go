@@ -80,7 +80,7 @@ func (v *Inventory) Wanted(policy rule.Policy, candidates []rule.Candidate) map[
 		return strings.Compare(a.Hardware.Port+"\x00"+a.Path, b.Hardware.Port+"\x00"+b.Path)
 	})
 	v.paths = v.paths[:0]
-	for _, path := range rulePaths(policy.Rules) {
+	for _, path := range RulePaths(policy.Rules) {
 		if !v.config.Exists(path) {
 			continue
 		}
@@ -238,8 +238,8 @@ func tidyName(name string) string {
 	}, name)
 }
 
-// rulePaths returns the paths of rules that name a tty by it alone.
-func rulePaths(rules []rule.Rule) []string {
+// RulePaths returns the paths of rules that name a tty by it alone.
+func RulePaths(rules []rule.Rule) []string {
 	var paths []string
 	for _, r := range rules {
 		if r.Match.OnlyPath() {
@@ -252,7 +252,7 @@ func rulePaths(rules []rule.Rule) []string {
 // PathsChanged reports whether a tty that one of rules names by its path came or
 // went since the last look.
 func (v *Inventory) PathsChanged(rules []rule.Rule) bool {
-	return slices.ContainsFunc(rulePaths(rules), func(path string) bool {
+	return slices.ContainsFunc(RulePaths(rules), func(path string) bool {
 		return v.config.Exists(path) != slices.Contains(v.paths, path)
 	})
 }

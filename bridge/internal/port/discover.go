@@ -61,6 +61,10 @@ func Discover(sysfsRoot string) ([]Candidate, error) {
 }
 
 func candidate(dir, name string) (Candidate, bool) {
+	// Most ttys are virtual consoles, and this runs again and again.
+	if _, err := os.Readlink(filepath.Join(dir, "device")); err != nil {
+		return Candidate{}, false
+	}
 	tty, err := filepath.EvalSymlinks(dir)
 	if err != nil {
 		return Candidate{}, false

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/serialspan/serialspan/bridge/pathwatch"
 	"github.com/serialspan/serialspan/bridge/rule"
 	"github.com/serialspan/serialspan/configs"
 )
@@ -60,28 +61,20 @@ func (s *settings) problems() []string {
 // maintain follows the configuration file, and tries again what could not be
 // done, until ctx is done. It owns the goroutine that waits for the file.
 func (a *Agent) maintain(ctx context.Context) {
-	changed := make(chan struct{}, 1)
+	changed, broken := make(chan struct{}, 1), make(chan error, 1)
 	file := a.options.Config.File
-	watched := a.options.Reload != nil && file != ""
-	polled := false
+	watched, polled := a.options.Reload != nil && file != "", false
 	if watched {
-		watch, err := newFileWatch(file)
-		if err == nil {
-			var waiter sync.WaitGroup
-			defer waiter.Wait()
-			defer watch.close()
-			waiter.Go(func() {
-				for watch.wait() == nil {
-					select {
-					case changed <- struct{}{}:
-					default:
-					}
+		var waiter sync.WaitGroup
+		defer waiter.Wait()
+		waiter.Go(func() {
+			broken <- pathwatch.Watch(ctx, pathwatch.Contents, func() {
+				select {
+				case changed <- struct{}{}:
+				default:
 				}
-			})
-		} else {
-			polled = true
-			a.log.Warn("configuration file cannot be watched, it is read now and then", "path", file, "err", err)
-		}
+			}, file)
+		})
 	}
 	quiet := time.NewTimer(settle) // the file may have changed since it was read
 	defer quiet.Stop()
@@ -102,6 +95,11 @@ func (a *Agent) maintain(ctx context.Context) {
 			a.changes.tell()
 		case <-changed:
 			quiet.Reset(settle)
+		case err := <-broken:
+			polled = err != nil // nil: ctx is done
+			if polled {
+				a.log.Warn("configuration file cannot be watched, it is read now and then", "path", file, "err", err)
+			}
 		case <-quiet.C:
 			if watched {
 				a.reload()

@@ -1,0 +1,61 @@
+package pathwatch
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// mostLinks bounds a loop of symbolic links, as the kernel does.
+const mostLinks = 40
+
+// trails returns the directories of all paths with the names in each.
+func trails(paths []string) map[string]map[string]bool {
+	all := map[string]map[string]bool{}
+	for _, path := range paths {
+		for dir, names := range trail(path) {
+			if all[dir] == nil {
+				all[dir] = names
+			} else {
+				maps.Copy(all[dir], names)
+			}
+		}
+	}
+	return all
+}
+
+// trail returns the directories that the kernel goes through for an absolute
+// path, each with the names that it looks up there.
+func trail(path string) map[string]map[string]bool {
+	steps := map[string]map[string]bool{}
+	dir, left, links := "/", strings.Split(path, "/"), 0
+	for len(left) > 0 {
+		name := left[0]
+		left = left[1:]
+		switch name {
+		case "", ".":
+			continue
+		case "..":
+			dir = filepath.Dir(dir)
+			continue
+		}
+		if steps[dir] == nil {
+			steps[dir] = map[string]bool{}
+		}
+		steps[dir][name] = true
+		target, err := os.Readlink(filepath.Join(dir, name))
+		if err != nil {
+			dir = filepath.Join(dir, name)
+			continue
+		}
+		if links++; links > mostLinks {
+			break
+		}
+		if filepath.IsAbs(target) {
+			dir = "/"
+		}
+		left = append(strings.Split(target, "/"), left...)
+	}
+	return steps
+}
