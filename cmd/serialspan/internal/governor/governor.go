@@ -68,19 +68,25 @@ func (g *Governor) Wide(load float64) bool {
 func (g *Governor) Rested() bool { return g.rested == calmFor }
 
 // Run governs until ctx is done, then gives all processors back. used returns
-// the CPU time that the process has taken so far; nil asks the kernel. It does
-// nothing where the user has set GOMAXPROCS, or where there is only one.
+// the CPU time that the process has taken so far; nil asks the kernel. Where the
+// user has set GOMAXPROCS, or where there is only one processor, it only gives
+// memory back.
 func Run(ctx context.Context, used func() time.Duration) {
-	if os.Getenv("GOMAXPROCS") != "" || runtime.GOMAXPROCS(0) == 1 {
-		return
-	}
 	if used == nil {
 		used = cpuTime
 	}
-	defer runtime.SetDefaultGOMAXPROCS()
-	runtime.GOMAXPROCS(1)
+	if os.Getenv("GOMAXPROCS") == "" && runtime.GOMAXPROCS(0) > 1 {
+		defer runtime.SetDefaultGOMAXPROCS()
+		runtime.GOMAXPROCS(1)
+		run(ctx, used, set)
+	} else {
+		run(ctx, used, func(bool) {})
+	}
+}
+
+func run(ctx context.Context, used func() time.Duration, set func(wide bool)) {
 	var g Governor
-	wide := false
+	wide, started := false, false
 	ticker := time.NewTicker(Period)
 	defer ticker.Stop()
 	at, before := time.Now(), used()
@@ -96,8 +102,13 @@ func Run(ctx context.Context, used func() time.Duration) {
 				wide = want
 				set(wide)
 			}
-			if g.Rested() {
-				debug.FreeOSMemory()
+			if !g.Rested() {
+				continue
+			}
+			debug.FreeOSMemory()
+			if !started {
+				started = true
+				_ = forgetProgram() // where it fails, there is just more of it in memory
 			}
 		}
 	}

@@ -103,9 +103,23 @@ func TestRun(t *testing.T) {
 
 func TestRunLeavesTheUsersChoice(t *testing.T) {
 	t.Setenv("GOMAXPROCS", "2")
-	before := runtime.GOMAXPROCS(0)
-	governor.Run(t.Context(), nil) // returns at once
-	if got := runtime.GOMAXPROCS(0); got != before {
-		t.Errorf("GOMAXPROCS is %d; want %d as before", got, before)
-	}
+	runtime.GOMAXPROCS(2)
+	defer runtime.SetDefaultGOMAXPROCS()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			governor.Run(ctx, func() time.Duration { return 0 })
+		}()
+		for _, when := range []string{"at the start", "at rest"} {
+			if got := runtime.GOMAXPROCS(0); got != 2 {
+				t.Errorf("%s: GOMAXPROCS is %d; want 2 as before", when, got)
+			}
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+		}
+		<-done
+	})
 }
