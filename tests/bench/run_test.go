@@ -36,9 +36,14 @@ var (
 
 // load is what one round asks of a chain.
 type load struct {
-	pings        int    // of 16 bytes; half as many of the other sizes
-	echo, stream []byte // one way there and back; one way
+	pings        int           // of 16 bytes; half as many of the other sizes
+	echo, stream []byte        // one way there and back; one way
+	rest         time.Duration // how long nothing is asked before idle memory is read
 }
+
+// restTime is twice what an agent takes to see that its start is over, and to
+// give back what that took.
+const restTime = 10 * time.Second
 
 // pingSizes are the round trips' sizes in bytes; quantiles, in percent, are
 // what is kept of a round's.
@@ -48,7 +53,7 @@ var (
 )
 
 func loadOf(pings, echoMB, streamMB int) load {
-	return load{pings: pings, echo: payload(echoMB * 1e6), stream: payload(streamMB * 1e6)}
+	return load{pings: pings, echo: payload(echoMB * 1e6), stream: payload(streamMB * 1e6), rest: restTime}
 }
 
 // header is the first line of the file of results.
@@ -106,7 +111,7 @@ type candidate struct {
 	name, program string
 }
 
-// open opens the candidates and takes their memory before the first load.
+// open opens the candidates.
 // Those that are not to be had are told and left out.
 func open(tb testing.TB, all []candidate, s *samples, missing map[string]string) []*chain {
 	tb.Helper()
@@ -159,6 +164,7 @@ func measure(tb testing.TB, all []candidate, l load, rounds int, fresh bool, s *
 					tb.Fatalf("%s: %v", c.name, err)
 				}
 			}
+			pause(tb, l.rest)
 			memory(tb, chains, s, "idle", round)
 		}
 		progress("round %d of %d", round+1, rounds)
