@@ -8,7 +8,7 @@
 //	internal/inventory  which hardware is there        internal/pty       terminals
 //	internal/device     a device and its sessions      internal/handover  what a restart leaves
 //	internal/slot       its port, and who writes
-//	internal/port       ttys;  internal/uevent  hot-plug
+//	internal/port       ttys;  internal/uevent, pathwatch  hot-plug
 //
 //	        both
 //	session        what is said on a stream: offsets, windows, liveness

@@ -10,5 +10,6 @@
 //
 // # Goroutines
 //
-// Watch blocks on its caller's goroutine and starts none.
+// Watch blocks on its caller's goroutine. The end of its context closes the
+// instance on a goroutine of the context's (context.AfterFunc).
 package pathwatch

@@ -27,8 +27,9 @@ const (
 // Watch calls changed each time that one of the absolute paths may have changed,
 // and once when it has begun to watch, until ctx is done; then it returns nil.
 // The paths need not exist. It fails where the kernel gives no inotify instance,
-// where a directory may not be watched (permissions, fs.inotify.max_user_watches),
-// or if the instance breaks.
+// where there are too many watches (fs.inotify.max_user_watches), where a
+// directory may not be read, or if the instance breaks. Of Contents a directory
+// that may not be read is left out instead: what is in a file is told by its own.
 func Watch(ctx context.Context, of Of, changed func(), paths ...string) error {
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	if err != nil {
@@ -76,6 +77,8 @@ func (w *watch) followOn(fd int) error {
 			switch {
 			case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 				continue // the directory above will tell
+			case w.of == Contents && errors.Is(err, unix.EACCES):
+				continue
 			case err != nil:
 				return fmt.Errorf("watch directory %q: %w", dir, err)
 			}

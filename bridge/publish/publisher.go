@@ -215,9 +215,9 @@ func (p *Publisher) untilDue(ctx context.Context, hardware *watching, paths *pat
 	poll := time.NewTimer(0)
 	defer poll.Stop()
 	for {
-		gap := pollBlind
-		if hardware.active() && paths.active() {
-			gap = p.interval(true)
+		gap := p.interval(hardware.active())
+		if !paths.active() {
+			gap = min(gap, pollBlind)
 		}
 		poll.Reset(time.Until(looked.Add(gap)))
 		select {

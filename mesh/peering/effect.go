@@ -27,7 +27,10 @@ const (
 	PathDown
 	// ReplyBy: there is no path, but the member just reached us by Route. What
 	// comes with that or right after it is best replied to the same way: that the
-	// way back works as well is seen a round trip later.
+	// way back works as well is seen a round trip later. Where it does not, the
+	// zero Route follows after a second. Nobody proves where a datagram comes
+	// from: somebody on the way can have sealed replies sent elsewhere for so
+	// long.
 	ReplyBy
 	// PathBack: the path answers again. It was silent, not for long enough to be
 	// given up.

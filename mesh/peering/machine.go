@@ -27,6 +27,9 @@ const (
 	deadAfter = 3
 	// wantedFor: a search goes on this long after the last Want.
 	wantedFor = time.Minute
+	// replyFor: how long a member without a path is replied to the way that its
+	// last request came.
+	replyFor = time.Second
 	// askFor: probes ask for a handshake this long after Announce; then
 	// the asker initiates itself.
 	askFor = 2 * time.Second
@@ -147,7 +150,7 @@ func (m *Machine) Reset(now time.Duration, id identity.NodeID) []Effect {
 		return nil
 	}
 	clear(p.inFlight)
-	effects := p.lose(now)
+	effects := append(p.lose(now), p.endReplies()...)
 	p.span = span{} // that was no death of the KubeSpan
 	p.restart(now)
 	return effects
@@ -276,9 +279,7 @@ func (m *Machine) Request(now time.Duration, id identity.NodeID, r Route, token 
 		if now-p.lastBack >= firstRound || p.lastBack == 0 {
 			p.lastBack = now
 			effects = append(effects, m.request(now, p, r))
-			if !r.KubeSpan { // that one is to be trusted first
-				effects = append(effects, Effect{Kind: ReplyBy, Peer: id, Route: r})
-			}
+			effects = append(effects, p.replyBy(now, r)...)
 			if r.IsRelay() {
 				effects = append(effects, m.probeAll(now, p, r)...)
 			}

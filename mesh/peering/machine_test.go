@@ -56,6 +56,8 @@ func newWorld(addrs ...netip.AddrPort) *world {
 	return w
 }
 
+func (w *world) activity(identity.NodeID) (sent, heard time.Duration) { return w.sent, w.heard }
+
 func (w *world) do(effects []peering.Effect) {
 	for _, e := range effects {
 		switch e.Kind {
@@ -92,7 +94,7 @@ func (w *world) run(d time.Duration) {
 			w.pending = w.pending[1:]
 			w.do(w.Answer(w.now, peer, a.route, a.token))
 		}
-		effects, _ := w.Tick(w.now, func(identity.NodeID) (time.Duration, time.Duration) { return w.sent, w.heard })
+		effects, _ := w.Tick(w.now, w.activity)
 		w.do(effects)
 	}
 }
@@ -329,12 +331,24 @@ func TestRequestIsAnsweredWhereItCameFromAndAskedBack(t *testing.T) {
 	if want := []peering.EffectKind{peering.SendAnswer, peering.Initiate, peering.SendRequest, peering.ReplyBy}; !slices.Equal(kinds, want) {
 		t.Errorf("effects %v; want %v", kinds, want)
 	}
+	// Nobody answers our request: the way back is not known to work.
+	w.now += 900 * ms
+	if effects, _ := w.Tick(w.now, w.activity); slices.ContainsFunc(effects, isReplyBy) {
+		t.Errorf("effects %+v after 900 ms", effects)
+	}
+	w.now += 100 * ms
+	effects, _ = w.Tick(w.now, w.activity)
+	if i := slices.IndexFunc(effects, isReplyBy); i < 0 || !effects[i].Route.IsZero() {
+		t.Errorf("effects %+v after a second, want an end of replies", effects)
+	}
 	for _, e := range w.Request(w.now, other, peering.Route{Remote: ula, KubeSpan: true}, 43, false) {
 		if e.Kind == peering.ReplyBy {
 			t.Errorf("%+v, by a KubeSpan that is not known to answer", e)
 		}
 	}
 }
+
+func isReplyBy(e peering.Effect) bool { return e.Kind == peering.ReplyBy }
 
 func TestAnnounceAsksForAHandshake(t *testing.T) {
 	w := newWorld(home)

@@ -59,6 +59,10 @@ type peer struct {
 	introduceGap time.Duration // until the next
 	lastBack     time.Duration // last request sent back to a requester
 
+	// without a path
+	replyRoute Route // zero: none
+	replyUntil time.Duration
+
 	// watching
 	doubt     doubt
 	missed    int
@@ -105,6 +109,7 @@ func (p *peer) restart(now time.Duration) { p.round, p.nextRound = 0, now }
 
 func (p *peer) use(now time.Duration, r Route) {
 	p.path, p.since, p.confirmed = r, now, now
+	p.replyRoute = Route{}
 	p.doubt, p.missed, p.nextProbe = trusted, 0, 0
 	p.roundTrip = 0 // of another path
 	p.introduceGap = 0
@@ -113,6 +118,28 @@ func (p *peer) use(now time.Duration, r Route) {
 		p.nextUpgrade = now + upgradeFirst
 	}
 	p.span.taken(now, r)
+}
+
+// replyBy replies to a member without a path by the route of its request, for a
+// while. A KubeSpan is to be trusted first.
+func (p *peer) replyBy(now time.Duration, r Route) []Effect {
+	if r.KubeSpan {
+		return nil
+	}
+	p.replyUntil = now + replyFor
+	if r.same(p.replyRoute) {
+		return nil
+	}
+	p.replyRoute = r
+	return []Effect{{Kind: ReplyBy, Peer: p.id, Route: r}}
+}
+
+func (p *peer) endReplies() []Effect {
+	if p.replyRoute.IsZero() {
+		return nil
+	}
+	p.replyRoute = Route{}
+	return []Effect{{Kind: ReplyBy, Peer: p.id}}
 }
 
 // hasBetter reports whether a route of a better kind than the path's may exist.

@@ -47,11 +47,14 @@ func (m *Machine) Tick(now time.Duration, activity Activity) (effects []Effect, 
 // look does what is due for a member and returns when to look at it again.
 func (m *Machine) look(now time.Duration, p *peer, activity Activity) (effects []Effect, next time.Duration) {
 	if p.path.IsZero() {
-		effects = m.search(now, p)
+		effects, next = m.search(now, p), never
 		if p.sought(now) {
-			return effects, p.nextRound
+			next = p.nextRound
 		}
-		return effects, never
+		if now >= p.replyUntil {
+			return append(effects, p.endReplies()...), next
+		}
+		return effects, min(next, p.replyUntil)
 	}
 	sent, heard := activity(p.id)
 	effects = m.watch(now, p, sent, max(heard, p.answered))

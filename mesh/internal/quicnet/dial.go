@@ -208,8 +208,9 @@ func (n *Net) Renew(node identity.NodeID) { n.RenewOlder(node, 0) }
 
 // RenewOlder is Renew for connections that are older than age: with the length
 // of the outage as age, it spares what the other side has already made afresh.
-// Dials under way, which began without a path, begin again whatever their age:
-// their first datagrams went nowhere, and 200 ms pass until QUIC repeats them.
+// Dials under way begin again whatever their age: they began without a path,
+// most likely their first datagrams went nowhere, and 200 ms pass until QUIC
+// repeats them.
 func (n *Net) RenewOlder(node identity.NodeID, age time.Duration) {
 	n.drop(node, age, nil)
 }

@@ -68,18 +68,19 @@ func BenchmarkPingPong(b *testing.B) {
 			defer late.Stop()
 			again := time.NewTicker(time.Second) // the first one may come before the tunnel runs
 			defer again.Stop()
-			send := func(from *tunnel.Tunnel, to byte) {
+			send := func(from *tunnel.Tunnel, to byte, payload []byte) {
 				if err := from.Send(identity.NodeID{to}, 2, payload); err != nil {
 					b.Fatal(err)
 				}
 			}
-			send(one, 2)
+			hello := payload[:1] // one that comes late is no answer to anything
+			send(one, 2, hello)
 			for waiting := true; waiting; {
 				select {
 				case <-otherGot:
 					waiting = false
 				case <-again.C:
-					send(one, 2)
+					send(one, 2, hello)
 				case <-late.C:
 					b.Fatal("no handshake")
 				}
@@ -90,11 +91,13 @@ func BenchmarkPingPong(b *testing.B) {
 					to   byte
 					got  chan int
 				}{{one, 2, otherGot}, {other, 1, oneGot}} {
-					send(way.from, way.to)
-					select {
-					case <-way.got:
-					case <-late.C:
-						b.Fatal("nothing came")
+					send(way.from, way.to, payload)
+					for n := 0; n != size; {
+						select {
+						case n = <-way.got:
+						case <-late.C:
+							b.Fatal("nothing came")
+						}
 					}
 				}
 			}

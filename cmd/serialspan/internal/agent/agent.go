@@ -7,7 +7,7 @@
 //	  └──digests── registrysync                 attacher ──dial───────┘
 //
 // What a person wants is reconciled with what is: the configuration file is
-// followed (reload.go, filewatch_linux.go), and attachments of the file and of
+// followed (reload.go), and attachments of the file and of
 // commands are kept in one set (wanted.go, kept.go). What is in the way stands
 // in Status (problems.go).
 //

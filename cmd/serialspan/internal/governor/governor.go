@@ -7,7 +7,8 @@
 // of the CPU time and a third of the delay. With one processor the hand-overs
 // are function calls. So the agent has one while it has little to do, and all of
 // the machine's while it is busy: several devices at full speed, a large
-// transfer, hundreds of members that join.
+// transfer, hundreds of members that join. And when work is over, it gives
+// back the memory that the work took.
 package governor
 
 import (
@@ -84,7 +85,7 @@ func Run(ctx context.Context, used func() time.Duration) {
 	}
 }
 
-func run(ctx context.Context, used func() time.Duration, set func(wide bool)) {
+func run(ctx context.Context, used func() time.Duration, widen func(wide bool)) {
 	var g Governor
 	wide, started := false, false
 	ticker := time.NewTicker(Period)
@@ -100,7 +101,7 @@ func run(ctx context.Context, used func() time.Duration, set func(wide bool)) {
 			at, before = now, cpu
 			if want := g.Wide(load); want != wide {
 				wide = want
-				set(wide)
+				widen(wide)
 			}
 			if !g.Rested() {
 				continue

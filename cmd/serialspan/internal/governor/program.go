@@ -42,30 +42,35 @@ func forgetProgram() error {
 
 // cleanSpans returns the mappings of a file that hold nothing but the file, from
 // /proc/PID/smaps (proc_pid_smaps(5)): not writable, and no page of them was
-// written, as a loader does that relocates.
+// written, as a loader does that relocates, in memory or in swap.
 func cleanSpans(smaps io.Reader, file string) (spans []span, err error) {
 	lines := bufio.NewScanner(smaps)
 	var now span
-	ours := false
+	clean := 0 // of Anonymous and Swap, how many are zero
 	for lines.Scan() {
 		line := lines.Text()
 		fields := strings.Fields(line)
-		if len(fields) == 0 {
-			continue
-		}
-		if !strings.HasSuffix(fields[0], ":") { // start-end rights offset device inode path
-			now, ours = span{}, false
-			n, _ := fmt.Sscanf(fields[0], "%x-%x", &now.start, &now.end)
-			path := ""
-			if len(fields) > 5 {
-				path = line[strings.Index(line, fields[5]):]
+		switch {
+		case len(fields) == 0:
+		case !strings.HasSuffix(fields[0], ":"):
+			now, clean = mapping(line, fields, file), 0
+		case (fields[0] == "Anonymous:" || fields[0] == "Swap:") && len(fields) > 1 && fields[1] == "0":
+			if clean++; clean == 2 && now.start < now.end {
+				spans = append(spans, now)
 			}
-			ours = n == 2 && now.start < now.end && len(fields) > 1 && (fields[1] == "r-xp" || fields[1] == "r--p") && path == file
-			continue
-		}
-		if ours && fields[0] == "Anonymous:" && len(fields) > 1 && fields[1] == "0" {
-			spans = append(spans, now)
 		}
 	}
 	return spans, lines.Err()
+}
+
+// mapping reads "start-end rights offset device inode path"; zero if it is not a
+// mapping of the file, or may be written.
+func mapping(line string, fields []string, file string) (s span) {
+	if len(fields) < 6 || fields[1] != "r-xp" && fields[1] != "r--p" || line[strings.Index(line, fields[5]):] != file {
+		return span{}
+	}
+	if n, _ := fmt.Sscanf(fields[0], "%x-%x", &s.start, &s.end); n != 2 {
+		return span{}
+	}
+	return s
 }

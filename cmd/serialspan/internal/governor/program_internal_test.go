@@ -11,17 +11,25 @@ import (
 const someSmaps = `00400000-00b3f000 r-xp 00000000 fe:00 123   /usr/bin/serial span
 Size:               7420 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 VmFlags: rd ex mr mw me
 00b3f000-0139f000 r--p 0073f000 fe:00 123   /usr/bin/serial span
 Anonymous:             0 kB
+Swap:                  0 kB
 0139f000-013a0000 r--p 00f9f000 fe:00 123   /usr/bin/serial span
 Anonymous:             4 kB
+Swap:                  0 kB
 013a0000-013ff000 rw-p 00fa0000 fe:00 123   /usr/bin/serial span
 Anonymous:             0 kB
+Swap:                  0 kB
 013ff000-03443000 rw-p 00000000 00:00 0
 Anonymous:           148 kB
+0139f000-013a0000 r--p 00f9f000 fe:00 123   /usr/bin/serial span
+Anonymous:             0 kB
+Swap:                  4 kB
 7f18876fc000-7f1887700000 r--p 00000000 fe:00 124   /usr/lib/other
 Anonymous:             0 kB
+Swap:                  0 kB
 `
 
 func TestCleanSpans(t *testing.T) {
