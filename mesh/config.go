@@ -105,6 +105,10 @@ type Config struct {
 	// OnBroadcast gets every message of Broadcast from other members, at least
 	// once each; it must not block or keep the message. Default: ignored.
 	OnBroadcast func(message []byte)
+	// Known reports whether a message of Broadcast would tell this node nothing:
+	// it is then neither told nor passed on. It must be quick. Default: nothing
+	// is known.
+	Known func(message []byte) bool
 	// Digest stands for what should be the same on all members; it must be
 	// quick. Default: nothing is compared.
 	Digest func() [8]byte
@@ -144,6 +148,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.OnRemoved == nil {
 		c.OnRemoved = func(identity.NodeID) {}
+	}
+	if c.Known == nil {
+		c.Known = func([]byte) bool { return false }
 	}
 	if c.OnBroadcast == nil {
 		c.OnBroadcast = func([]byte) {}

@@ -47,6 +47,7 @@ func (m *Mesh) assembleGossip() error {
 			return m.quic.Accept(ctx, gossipProtocol)
 		},
 		OnMessage: m.takeBroadcast,
+		Known:     m.knowsBroadcast,
 		Digest:    m.cfg.Digest,
 		OnDiffer:  m.cfg.OnDiffer,
 		OnChange:  m.takeLiveness,

@@ -84,6 +84,11 @@ func (m *Mesh) takeBroadcast(message []byte) {
 	}
 }
 
+// knowsBroadcast is asked before takeBroadcast. Rumours of our own are few.
+func (m *Mesh) knowsBroadcast(message []byte) bool {
+	return len(message) > 0 && message[0] != admission.RumourMark && m.cfg.Known(message)
+}
+
 // maxHeard bounds the removals that wait to be looked at.
 const maxHeard = 64
 

@@ -72,12 +72,17 @@ func randomHistory(t *rapid.T, tb testing.TB) history {
 }
 
 // merged returns a registry that was told messages. What it is told may be
-// refused for what it holds, never as invalid.
+// refused for what it holds, never as invalid; what it knows changes nothing.
 func merged(t *rapid.T, tb testing.TB, messages [][]byte) *registry.Registry {
 	r := node(tb, 6)
 	for _, m := range messages {
-		if _, err := r.Merge(0, m); err != nil {
+		known := r.Knows(m)
+		did, err := r.Merge(0, m)
+		if err != nil {
 			t.Fatal(err)
+		}
+		if known != (did.Outcome == registry.Unchanged) {
+			t.Errorf("known: %v, and merging it gives outcome %v", known, did.Outcome)
 		}
 	}
 	return r

@@ -187,6 +187,13 @@ func (r *Registry) Merge(now time.Duration, wire []byte) (Merged, error) {
 	return result, nil
 }
 
+// Knows reports whether a message would change nothing. Of one that is not valid
+// nothing is known; its signature is not looked at.
+func (r *Registry) Knows(wire []byte) bool {
+	m, err := decode(wire)
+	return err == nil && m != nil && !r.wants(m)
+}
+
 func (r *Registry) wants(m *message) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -24,6 +24,7 @@ type Options struct {
 	Relay       mesh.RelayMode             // default: auto
 	ForgetAfter time.Duration              // default: mesh.DefaultForgetAfter
 	OnBroadcast func([]byte)               // see mesh.Config
+	Known       func([]byte) bool          // see mesh.Config
 	Digest      func() [8]byte             // see mesh.Config
 	OnDiffer    func(identity.NodeID)      // see mesh.Config
 	Admit       func(identity.NodeID) bool // default: everybody
@@ -109,7 +110,7 @@ func (n *Network) Start(name string, o Options) *Node {
 	}
 	node.Mesh, err = mesh.New(mesh.Config{
 		Store: store, Secret: o.Secret, Name: name, Socket: node.socket, Join: join,
-		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Digest: o.Digest, OnDiffer: o.OnDiffer, Relay: o.Relay, Admit: o.Admit, Admins: o.Admins, OnSecret: o.OnSecret, OnRemoved: o.OnRemoved, ForgetAfter: o.ForgetAfter, Wall: o.Wall, Carrier: carrier, KubeSpan: span, Logger: o.Logger,
+		Protocols: o.Protocols, OnBroadcast: o.OnBroadcast, Known: o.Known, Digest: o.Digest, OnDiffer: o.OnDiffer, Relay: o.Relay, Admit: o.Admit, Admins: o.Admins, OnSecret: o.OnSecret, OnRemoved: o.OnRemoved, ForgetAfter: o.ForgetAfter, Wall: o.Wall, Carrier: carrier, KubeSpan: span, Logger: o.Logger,
 		Addresses: func() ([]netip.Addr, error) { return []netip.Addr{o.Addr.Addr()}, nil },
 	})
 	n.fatal(err, "start %s", name)

@@ -108,6 +108,12 @@ type Config struct {
 	// OnMessage is told each message of Broadcast on another member, usually
 	// once. The message is the callee's. Default: nothing.
 	OnMessage func(message []byte)
+	// Known reports whether a message would tell this node nothing. It is then
+	// not told, and not passed on either: who broadcasts what it was late to
+	// learn reaches the others that were late, and not the whole cluster. Called
+	// on memberlist's goroutines, without its locks; it must be quick. Default:
+	// nothing is known.
+	Known func(message []byte) bool
 	// OnChange is told the members of which Members would return something else
 	// than before; those that it would not return any more have no State.
 	// Changes in quick succession are told once. Default: nothing.
@@ -150,6 +156,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.OnChange == nil {
 		c.OnChange = func([]Member) {}
+	}
+	if c.Known == nil {
+		c.Known = func([]byte) bool { return false }
 	}
 	if c.Digest == nil {
 		c.Digest = func() [8]byte { return [8]byte{} }

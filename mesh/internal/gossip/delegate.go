@@ -194,6 +194,11 @@ func (g *Gossip) receiveMessage(buf []byte) {
 		g.mu.Unlock()
 		return
 	}
+	g.mu.Unlock()
+	if g.cfg.Known(m.body) {
+		return
+	}
+	g.mu.Lock()
 	if len(g.pending.messages) < messageQueue {
 		g.pending.messages = append(g.pending.messages, bytes.Clone(m.body))
 	} else {

@@ -76,13 +76,15 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
+func knowsNothing([]byte) bool { return false }
+
 // FuzzNotifyMsg feeds frames to a Gossip that does not run.
 func FuzzNotifyMsg(f *testing.F) {
 	m, _ := message{counter: 5, name: "n", body: []byte("body")}.encode()
 	f.Add(m)
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		g := &Gossip{members: make(map[identity.NodeID]*member), queued: make(map[string]uint32), wake: make(chan struct{}, 1)}
+		g := &Gossip{cfg: Config{Known: knowsNothing}, members: make(map[identity.NodeID]*member), queued: make(map[string]uint32), wake: make(chan struct{}, 1)}
 		g.queue.NumNodes = g.alive
 		g.queue.RetransmitMult = retransmit
 		(*delegate)(g).NotifyMsg(b)
@@ -118,7 +120,7 @@ func TestSeenIsBoundedAndRemembers(t *testing.T) {
 }
 
 func TestOlderMessageDoesNotReplaceNewer(t *testing.T) {
-	g := &Gossip{members: make(map[identity.NodeID]*member), queued: make(map[string]uint32), wake: make(chan struct{}, 1), floods: make(chan struct{}, 1)}
+	g := &Gossip{cfg: Config{Known: knowsNothing}, members: make(map[identity.NodeID]*member), queued: make(map[string]uint32), wake: make(chan struct{}, 1), floods: make(chan struct{}, 1)}
 	g.queue.NumNodes = g.alive
 	g.queue.RetransmitMult = repeats
 	for _, counter := range []uint32{2, 1} {

@@ -192,6 +192,46 @@ func TestBroadcastReachesAll(t *testing.T) {
 	}
 }
 
+// TestKnownIsNotPassedOn: what all but a few know reaches those whose neighbours
+// lack it too, and is not told all over the cluster again.
+func TestKnownIsNotPassedOn(t *testing.T) {
+	sentBy := func(known bool) (packets uint64) {
+		synctest.Test(t, func(t *testing.T) {
+			const members = 30
+			c := newCluster(t, lan)
+			for i := range members {
+				n := c.start(i, 1, func(cfg *gossip.Config) {
+					cfg.Known = func([]byte) bool { return known && i%10 != 0 }
+				})
+				if i > 0 {
+					if err := n.Join(t.Context(), []identity.NodeID{c.nodes[i-1].id}); err != nil {
+						t.Fatalf("Join: %v", err)
+					}
+				}
+			}
+			within(t, 20*time.Second, "everybody knows everybody", allAlive(c.nodes))
+			time.Sleep(time.Minute)
+			before := c.packets.Stats().Sent
+			if err := c.nodes[0].Broadcast("news", []byte("of yesterday")); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(200 * time.Millisecond)
+			packets = uint64(c.packets.Stats().Sent - before)
+			for i, n := range c.nodes {
+				if got := n.got("of yesterday"); got > 0 && (i == 0 || known && i%10 != 0) || !known && i > 0 && got != 1 {
+					t.Errorf("node %d was told %d times, known: %v", i, got, known)
+				}
+			}
+		})
+		return packets
+	}
+	flooded, stopped := sentBy(false), sentBy(true)
+	t.Logf("%d packets, %d where it is known", flooded, stopped)
+	if stopped > flooded/4 {
+		t.Errorf("%d packets for what is known, %d for news", stopped, flooded)
+	}
+}
+
 func TestBroadcastLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, lan)

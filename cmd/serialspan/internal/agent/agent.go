@@ -184,6 +184,7 @@ func (a *Agent) openMesh() (err error) {
 		Relay:       map[string]mesh.RelayMode{"on": mesh.RelayOn, "off": mesh.RelayOff}[config.Mesh.Relay],
 		KubeSpan:    span,
 		OnBroadcast: func(message []byte) { a.sync.OnBroadcast(message) },
+		Known:       func(message []byte) bool { return a.sync.Knows(message) },
 		Digest:      func() [8]byte { return a.sync.Digest() },
 		OnDiffer:    func(id identity.NodeID) { a.sync.OnDiffer(id) },
 		Logger:      a.log,

@@ -141,6 +141,11 @@ func (e *Engine) OnBroadcast(msg []byte) {
 	}
 }
 
+// Knows reports whether a broadcast would tell this node nothing. It need not be
+// passed on then: who broadcasts what a comparison has brought means those that
+// lack it too.
+func (e *Engine) Knows(msg []byte) bool { return e.cfg.Registry.Knows(msg) }
+
 // MembersChanged tells that Peers returns something else. It does not block.
 func (e *Engine) MembersChanged() { poke(e.members) }
 

@@ -66,7 +66,7 @@ func (c *crowd) add() *one {
 	name := fmt.Sprintf("node%d", len(c.all))
 	options := meshtest.Options{
 		Protocols: protocols, PassThrough: c.passThrough,
-		OnBroadcast: o.onBroadcast, Digest: o.digest, OnDiffer: o.onDiffer, Prepare: o.prepare,
+		OnBroadcast: o.onBroadcast, Known: o.knows, Digest: o.digest, OnDiffer: o.onDiffer, Prepare: o.prepare,
 	}
 	if len(c.all) > 0 {
 		options.Join = []*meshtest.Node{c.all[0].node}
@@ -102,6 +102,7 @@ func (c *crowd) begin(o *one, name string) {
 var protocols = []string{registrysync.Protocol}
 
 func (o *one) onBroadcast(message []byte)  { o.engine.OnBroadcast(message) }
+func (o *one) knows(message []byte) bool   { return o.engine.Knows(message) }
 func (o *one) digest() [8]byte             { return o.engine.Digest() }
 func (o *one) onDiffer(id identity.NodeID) { o.engine.OnDiffer(id) }
 
