@@ -260,11 +260,11 @@ func (m *Mesh) changePath(e peering.Effect) {
 	m.tunnel.SetRoute(e.Peer, e.Route)
 	m.relaysChanged = true
 	switch {
-	case e.Kind == peering.PathMoved, e.Kind == peering.PathUp && e.Down <= renewAfter:
-		m.nudge(e.Peer)
-	case e.Kind == peering.PathUp:
+	case e.Kind == peering.PathUp && e.Down > renewAfter:
 		m.later(func() { m.quic.RenewOlder(e.Peer, e.Down) })
 		m.backAfter(e.Peer, e.Down)
+	case e.Kind == peering.PathMoved, e.Kind == peering.PathUp && e.Down > 0:
+		m.nudge(e.Peer) // on a first path, WireGuard has kept what was sent
 	}
 	m.later(m.watch.changed)
 }
