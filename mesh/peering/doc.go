@@ -22,8 +22,9 @@
 //
 // Only the answer to a probe of ours makes or moves a path: data from a member
 // shows that it reaches us, not that we reach it. Without a path, replies go back
-// the way that its probe came for a second (ReplyBy): that answer is under way. Quiet means that nothing was
-// received: for 250 ms with a session in use, else for 10 s after we sent.
+// the way that its probe came for a second (ReplyBy): that answer is under way.
+// Quiet means that nothing was received: for 250 ms with a session in use, else
+// for 10 s after we sent.
 //
 // Tie-breaks: the first candidate to answer becomes the path; a path that is
 // up and not in doubt is left only for one of a better kind. A route through the

@@ -10,9 +10,9 @@
 // It is the only importer of wireguard-go. It does not choose paths: each peer
 // has one fixed virtual endpoint "node:<NodeID>", wireguard-go's roaming is
 // off, and the bind sends where SetRoute says: by the path, or back the way that
-// a probe just came. Without a route, data is
-// dropped and counted and the newest handshake initiation is held. On a route
-// through a KubeSpan datagrams go bare, without WireGuard (TypeBare).
+// a probe just came. Without a route, data is dropped and counted and the newest
+// handshake initiation is held. On a route through a KubeSpan datagrams go bare,
+// without WireGuard (TypeBare).
 //
 // # Handshakes
 //
