@@ -63,18 +63,29 @@ func (o *owner) isEmpty() bool { return o.list == nil && len(o.entries) == 0 }
 
 func (o *owner) digest() [8]byte {
 	if o.sum == nil {
-		h := sha256.New()
+		sum := sha256.New()
 		if o.list != nil {
-			h.Write(o.list.hash[:])
+			sum.Write(o.list.hash[:])
 		} else {
-			h.Write(make([]byte, sha256.Size))
+			sum.Write(make([]byte, sha256.Size))
 		}
-		for _, name := range slices.Sorted(maps.Keys(o.entries)) {
-			h.Write(o.entries[name].hash[:])
+		for _, h := range o.live() {
+			sum.Write(h.hash[:])
 		}
-		o.sum = (*[8]byte)(h.Sum(nil)[:8])
+		o.sum = (*[8]byte)(sum.Sum(nil)[:8])
 	}
 	return *o.sum
+}
+
+// live returns the entries that are part of the state, ordered by name.
+func (o *owner) live() []*held {
+	all := make([]*held, 0, len(o.entries))
+	for _, name := range slices.Sorted(maps.Keys(o.entries)) {
+		if h := o.entries[name]; !h.awaited {
+			all = append(all, h)
+		}
+	}
+	return all
 }
 
 // Answer compares another registry's digest with this one and returns what
@@ -98,8 +109,8 @@ func (r *Registry) Answer(digest []byte) (messages [][]byte, err error) {
 		if o.list != nil {
 			messages = append(messages, o.list.wire)
 		}
-		for _, name := range slices.Sorted(maps.Keys(o.entries)) {
-			messages = append(messages, o.entries[name].wire)
+		for _, h := range o.live() {
+			messages = append(messages, h.wire)
 		}
 	}
 	return messages, nil

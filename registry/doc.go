@@ -35,11 +35,14 @@
 //
 //	L.version < e.version   or   L contains exactly (e.name, e.version)
 //
-// and what is not live is dropped. So an owner adds and changes devices by an
-// entry alone and removes them by a list. For owners that follow the rules the
-// merge is commutative, associative and idempotent; for others (two machines
-// with one identity) digest sync still makes any two replicas equal. Nobody
-// can touch what another owner said.
+// and what is not live is dropped. What L names in another version than the one
+// here stays known until that arrives, so that no device loses its name between
+// two messages; it is no part of the state that replicas compare.
+//
+// So an owner adds and changes devices by an entry alone and removes them by a
+// list. For owners that follow the rules the merge is commutative, associative
+// and idempotent; for others (two machines with one identity) digest sync still
+// makes any two replicas equal. Nobody can touch what another owner said.
 //
 // # Who has a name
 //

@@ -115,6 +115,10 @@ type owner struct {
 type held struct {
 	*message
 	awaySince time.Duration // when this registry first saw it away, if it is
+	// awaited: the owner's list names another version, which is not here yet. The
+	// entry is no longer part of the state; it stands in, so that the device has
+	// its name in between.
+	awaited bool
 }
 
 // New returns an empty registry. It panics if cfg has no identity.
@@ -215,7 +219,7 @@ func (r *Registry) isNews(m *message) bool {
 	switch m.kind {
 	case kindEntry:
 		have := o.entries[m.device.Name]
-		return o.isLive(m) && (have == nil || have.compare(m) < 0)
+		return o.isLive(m) && (have == nil || have.awaited || have.compare(m) < 0)
 	case kindList:
 		return o.list == nil || o.list.compare(m) < 0
 	default:
@@ -312,7 +316,9 @@ func (r *Registry) putEntry(now time.Duration, o *owner, m *message) {
 func (r *Registry) putList(o *owner, m *message) {
 	o.list = m
 	for name, h := range o.entries {
-		if !o.isLive(h.message) {
+		_, named := m.listed[name]
+		h.awaited = !o.isLive(h.message)
+		if h.awaited && !named {
 			r.dropEntry(m.owner, o, name)
 		}
 	}

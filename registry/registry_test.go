@@ -187,6 +187,46 @@ func TestRestartWithdrawsWhatIsGone(t *testing.T) {
 	}
 }
 
+// TestNameStaysBetweenListAndEntry: the list of a restarted owner arrives before
+// its entry, and programs that look in between find the device.
+func TestNameStaysBetweenListAndEntry(t *testing.T) {
+	before, after := node(t, 0), registry.New(registry.Config{Identity: ident(0), Cluster: cluster})
+	old := publish(t, before, 0, registry.Device{Name: "stays"}, registry.Device{Name: "goes"})
+	if _, err := after.SetEpoch(0, 2); err != nil {
+		t.Fatal(err)
+	}
+	messages := publish(t, after, 0, registry.Device{Name: "stays", Detail: "of epoch 2"})
+	entry, list := messages[:1], messages[1:]
+	knew, newcomer := node(t, 1), node(t, 2)
+	deliver(t, 0, old, knew)
+	deliver(t, 0, list, knew, newcomer)
+	if found, err := knew.Resolve(0, "stays"); err != nil || found.Version.Epoch != 1 {
+		t.Errorf("after the list: %+v, %v; want the device of epoch 1", found, err)
+	}
+	if found, err := knew.Resolve(0, "goes"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("what the list withdraws: %+v, %v", found, err)
+	}
+	// What stands in is not told to anyone, and comes back from nobody.
+	if knew.Root() != newcomer.Root() {
+		t.Error("two that lack the same entry differ")
+	}
+	deliver(t, 0, old, knew, newcomer)
+	if found, err := newcomer.Resolve(0, "stays"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("an old entry after the list: %+v, %v", found, err)
+	}
+	exchange(t, 0, newcomer, knew)
+	if found, err := newcomer.Resolve(0, "stays"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("from one that lacks the entry too: %+v, %v", found, err)
+	}
+	deliver(t, 0, entry, knew)
+	exchange(t, 0, newcomer, knew)
+	for _, r := range []*registry.Registry{knew, newcomer} {
+		if found, err := r.Resolve(0, "stays"); err != nil || found.Version.Epoch != 2 || r.Root() != after.Root() {
+			t.Errorf("after the entry: %+v, %v", found, err)
+		}
+	}
+}
+
 func TestLargerEpochSignsAgain(t *testing.T) {
 	r, other := node(t, 0), node(t, 1)
 	publish(t, r, 0, registry.Device{Name: "a"})
