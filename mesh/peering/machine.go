@@ -292,7 +292,6 @@ func (m *Machine) Request(now time.Duration, id identity.NodeID, r Route, token 
 			p.lastBack = now
 			effects = append(effects, m.request(now, p, r))
 		}
-	case p.path.IsRelay(), r.IsRelay() && p.doubt != trusted:
 	case p.doubt == trusted && now-p.confirmed >= reactGap && (now-p.reacted >= reactGap || p.reacted == 0):
 		// It may have moved. Data from it would hide that our path is dead, so
 		// only an answer ends this doubt.

@@ -63,6 +63,38 @@ func TestFasterRelayIsTaken(t *testing.T) {
 	}
 }
 
+// A member that goes on through another relay, because its router has forgotten
+// ours or ours its, is heard all the time; its requests must still move our path.
+// Where both relays work, requests by the other one move nothing.
+func TestMemberOnAnotherRelayIsFollowed(t *testing.T) {
+	for name, works := range map[string]bool{"path is dead": false, "path is alive": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(home)
+			w.answers, w.heardAlways = nil, true
+			w.vias = map[identity.NodeID]time.Duration{ours: 50 * ms}
+			w.SetRelays(w.now, []identity.NodeID{ours, door})
+			w.do(w.Want(w.now, peer))
+			w.run(10 * time.Second)
+			w.vias[door] = 45 * ms
+			if !works {
+				delete(w.vias, ours)
+			}
+			w.do(w.Request(w.now, peer, peering.Route{Via: door}, 99, false))
+			asked, before := w.now, w.requests
+			w.run(time.Second)
+			s := w.Status(peer)
+			switch {
+			case works && (s.Route.Via != ours || len(w.log) != 1 || s.Doubt):
+				t.Errorf("paths: %v; want %v all the time", w.log, ours.Short())
+			case works && w.requests-before > 0:
+				t.Errorf("%d probes after the first two", w.requests-before)
+			case !works && (s.Route.Via != door || s.Since-asked > 400*ms):
+				t.Errorf("on %v after %v: %v; want %v within 0.4 s", s.Route, s.Since-asked, w.log, door.Short())
+			}
+		})
+	}
+}
+
 // A path through a relay that was silent for long is asked along with all others
 // when it is used again: routers may have forgotten it.
 func TestStaleRelayIsRaced(t *testing.T) {
