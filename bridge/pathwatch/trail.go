@@ -26,7 +26,8 @@ func trails(paths []string) map[string]map[string]bool {
 }
 
 // trail returns the directories that the kernel goes through for an absolute
-// path, each with the names that it looks up there.
+// path, each with the names that it looks up there, and where the path ends, with
+// the empty name: inotify's for what happens to the thing itself.
 func trail(path string) map[string]map[string]bool {
 	steps := map[string]map[string]bool{}
 	dir, left, links := "/", strings.Split(path, "/"), 0
@@ -50,12 +51,16 @@ func trail(path string) map[string]map[string]bool {
 			continue
 		}
 		if links++; links > mostLinks {
-			break
+			return steps
 		}
 		if filepath.IsAbs(target) {
 			dir = "/"
 		}
 		left = append(strings.Split(target, "/"), left...)
 	}
+	if steps[dir] == nil {
+		steps[dir] = map[string]bool{}
+	}
+	steps[dir][""] = true
 	return steps
 }

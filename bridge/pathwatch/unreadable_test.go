@@ -47,13 +47,20 @@ func TestUnreadableDirectory(t *testing.T) {
 	w := watch(t, pathwatch.Contents, file)
 	do(t, os.WriteFile(file, []byte("new"), 0o600))
 	w.once("what was written")
+	do(t, os.WriteFile(file+".new", []byte("newer"), 0o600))
+	do(t, os.Rename(file+".new", file))
+	w.once("another file in its place")
+	for range 20 { // more than that can have been told
+		do(t, os.WriteFile(file, []byte("newest"), 0o600))
+		w.once("what was written to that")
+	}
 }
 
 func runAsNobody(t *testing.T) {
 	t.Helper()
 	const nobody = 65534
 	dir := t.TempDir()
-	do(t, os.Chmod(filepath.Dir(dir), 0o711))
+	do(t, os.Chmod(filepath.Dir(dir), 0o755))
 	do(t, os.Chown(dir, nobody, nobody))
 	// By /proc: the directory of the test's program is root's.
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run", "^"+t.Name()+"$", "-test.v")

@@ -21,7 +21,7 @@ const (
 	Existence Of = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_ATTRIB |
 		unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
 	// Contents: what is in it, too.
-	Contents = Existence | unix.IN_CLOSE_WRITE | unix.IN_MODIFY
+	Contents = Existence&^unix.IN_ONLYDIR | unix.IN_CLOSE_WRITE | unix.IN_MODIFY
 )
 
 // Watch calls changed each time that one of the absolute paths may have changed,
@@ -29,7 +29,7 @@ const (
 // The paths need not exist. It fails where the kernel gives no inotify instance,
 // where there are too many watches (fs.inotify.max_user_watches), where a
 // directory may not be read, or if the instance breaks. Of Contents a directory
-// that may not be read is left out instead: what is in a file is told by its own.
+// that may not be read is left out instead: a file tells of itself.
 func Watch(ctx context.Context, of Of, changed func(), paths ...string) error {
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	if err != nil {
