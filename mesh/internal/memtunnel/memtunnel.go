@@ -44,6 +44,7 @@ type peer struct {
 	key         identity.WireGuardKey
 	route       peering.Route
 	session     time.Time // of the last handshake; zero: none
+	responded   time.Time // of a handshake that was answered and not confirmed yet; zero: none
 	initiated   bool      // by us
 	trying      time.Time // when the handshake under way began; zero: none is
 	tries       int       // initiations sent in it
@@ -120,7 +121,8 @@ func (t *Tunnel) SetPeer(id identity.NodeID, key identity.WireGuardKey) error {
 		t.peers[id] = p
 	}
 	if p.key != key {
-		p.key, p.session, p.trying = key, time.Time{}, time.Time{}
+		p.key = key
+		p.end()
 	}
 	return nil
 }
@@ -198,10 +200,13 @@ func (t *Tunnel) Rekey(identity.WireGuardPrivate) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, p := range t.peers {
-		p.session, p.trying = time.Time{}, time.Time{}
+		p.end()
 	}
 	return nil
 }
+
+// end ends the session and a handshake under way.
+func (p *peer) end() { p.session, p.responded, p.trying = time.Time{}, time.Time{}, time.Time{} }
 
 // Send sends one datagram to a peer; it never waits.
 func (t *Tunnel) Send(to identity.NodeID, kind byte, payload []byte) error {
@@ -262,14 +267,17 @@ func (t *Tunnel) receive(d []byte) {
 	found := t.edit(from, func(p *peer, out *outbox) {
 		switch d[0] {
 		case typeInitiation:
+			p.responded = time.Now()
 			out.send(p, handshake(typeResponse, t.cfg.Self))
-			out.establish(p, false)
 		case typeResponse:
 			if !p.trying.IsZero() {
-				out.establish(p, true)
+				out.establish(p, time.Now(), true)
 			}
 		case typeData:
 			p.heard = t.cfg.Now()
+			if !p.responded.IsZero() {
+				out.establish(p, p.responded, false)
+			}
 			carry = len(d) > keepaliveLen
 			if carry && !p.owes {
 				out.owe(p)
