@@ -185,7 +185,7 @@ func (c *crowd) addReal(secret identity.Secret, join string) {
 	}
 	m, err := mesh.New(mesh.Config{
 		Store: store, Secret: secret, Name: name, Socket: socket, Join: []string{join}, Protocols: protocols,
-		OnBroadcast: o.onBroadcast, Digest: o.digest, OnDiffer: o.onDiffer,
+		OnBroadcast: o.onBroadcast, Known: o.knows, Digest: o.digest, OnDiffer: o.onDiffer,
 	})
 	if err != nil {
 		c.t.Fatal(err)

@@ -279,10 +279,12 @@ func (c *crowd) stop() {
 	for _, o := range c.all {
 		o.stop()
 	}
+	var ended sync.WaitGroup // all at once: those that are left would look for the others
 	for _, o := range c.all {
-		o.running.Wait()
+		ended.Go(func() {
+			o.running.Wait()
+			o.end()
+		})
 	}
-	for _, o := range c.all {
-		o.end()
-	}
+	ended.Wait()
 }
