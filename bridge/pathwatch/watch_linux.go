@@ -13,15 +13,23 @@ import (
 )
 
 // Of says what Watch tells of.
-type Of uint32
+type Of int
 
 const (
 	// Existence: which file it is, and who may open it. What is written to it is
 	// not told: to a tty that would be each byte.
-	Existence Of = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_ATTRIB |
-		unix.IN_DELETE_SELF | unix.IN_MOVE_SELF | unix.IN_ONLYDIR
+	Existence Of = iota
 	// Contents: what is in it, too.
-	Contents = Existence&^unix.IN_ONLYDIR | unix.IN_CLOSE_WRITE | unix.IN_MODIFY
+	Contents
+)
+
+// What the kernel is asked to tell of a directory on the way, where others may
+// write without end, and of the file whose contents matter.
+const (
+	ofDirectory = ofNames | unix.IN_ONLYDIR
+	ofFile      = ofNames | unix.IN_CLOSE_WRITE | unix.IN_MODIFY
+	ofNames     = unix.IN_CREATE | unix.IN_MOVED_TO | unix.IN_MOVED_FROM | unix.IN_DELETE | unix.IN_ATTRIB |
+		unix.IN_DELETE_SELF | unix.IN_MOVE_SELF
 )
 
 // Watch calls changed each time that one of the absolute paths may have changed,
@@ -72,8 +80,12 @@ func (w *watch) followOn(fd int) error {
 	// Until nothing has changed while the watches were set.
 	for now := trails(w.paths); ; {
 		steps := map[int]map[string]bool{}
-		for dir, names := range now {
-			wd, err := unix.InotifyAddWatch(fd, dir, uint32(w.of))
+		for dir, names := range now { // dir: or where a path ends
+			mask := uint32(ofDirectory)
+			if w.of == Contents && names[""] {
+				mask = ofFile
+			}
+			wd, err := unix.InotifyAddWatch(fd, dir, mask)
 			switch {
 			case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 				continue // the directory above will tell
