@@ -28,7 +28,7 @@ type digestBody struct {
 }
 
 // Root returns a hash of the whole state: two registries with the same root
-// hold the same.
+// hold the same, apart from what stands in for entries that they both lack.
 func (r *Registry) Root() [32]byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -37,7 +37,8 @@
 //
 // and what is not live is dropped. What L names in another version than the one
 // here stays known until that arrives, so that no device loses its name between
-// two messages; it is no part of the state that replicas compare.
+// two messages; it is no part of the state that replicas compare, and holds no
+// name against a better claim.
 //
 // So an owner adds and changes devices by an entry alone and removes them by a
 // list. For owners that follow the rules the merge is commutative, associative

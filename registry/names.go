@@ -81,7 +81,9 @@ func (r *Registry) isEligible(now time.Duration, h *held) bool {
 }
 
 // holdsFast reports whether the device keeps its name against a better claim.
-func (h *held) holdsFast() bool { return h.keeps && h.device.State == StateInUse }
+func (h *held) holdsFast() bool {
+	return h.keeps && h.device.State == StateInUse && !h.awaited
+}
 
 // holder returns the device that has the name, nil if none. If two hold it
 // fast (a healed partition), the better claim of the two has it.

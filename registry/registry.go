@@ -111,7 +111,7 @@ type owner struct {
 	sum     *[8]byte // digest of list and entries; nil: to be computed
 }
 
-// held is a live entry and what this registry observed of it.
+// held is an entry, live or awaited, and what this registry observed of it.
 type held struct {
 	*message
 	awaySince time.Duration // when this registry first saw it away, if it is

@@ -227,6 +227,51 @@ func TestNameStaysBetweenListAndEntry(t *testing.T) {
 	}
 }
 
+// TestStandInGoes with the next list that does not name it, and with its owner.
+func TestStandInGoes(t *testing.T) {
+	before, after := node(t, 0), registry.New(registry.Config{Identity: ident(0), Cluster: cluster})
+	knew := node(t, 1)
+	deliver(t, 0, publish(t, before, 0, registry.Device{Name: "a", State: registry.StateAway}, registry.Device{Name: "b"}), knew)
+	if _, err := after.SetEpoch(0, 2); err != nil {
+		t.Fatal(err)
+	}
+	first := publish(t, after, 0, registry.Device{Name: "a"}, registry.Device{Name: "b"})
+	second := publish(t, after, 0, registry.Device{Name: "b"})
+	names := func() (all []string) {
+		for _, d := range knew.Devices(0) {
+			all = append(all, fmt.Sprint(d.Device.Name, d.Version.Epoch))
+		}
+		return all
+	}
+	for _, step := range []struct {
+		what    string
+		message []registry.Message
+		want    string
+	}{
+		{"the list of both", first[2:], "[a1 b1]"},
+		{"the list without a", second, "[b1]"},
+		{"the entry of a", first[:1], "[b1]"},
+		{"the entry of b", first[1:2], "[b2]"},
+		{"all again", first, "[b2]"},
+	} {
+		deliver(t, 0, step.message, knew)
+		if have := fmt.Sprint(names()); have != step.want {
+			t.Errorf("after %s: %s, want %s", step.what, have, step.want)
+		}
+	}
+	if knew.Root() != after.Root() {
+		t.Error("it does not hold what the owner holds")
+	}
+	if _, ok := knew.Advance(time.Hour); ok {
+		t.Error("the hold of a device that is gone runs on")
+	}
+	deliver(t, 0, publish(t, after, 0, registry.Device{Name: "b", Detail: "new"}), knew)
+	knew.Forget(ident(0).ID())
+	if have := names(); len(have) > 0 {
+		t.Errorf("of a forgotten owner: %v", have)
+	}
+}
+
 func TestLargerEpochSignsAgain(t *testing.T) {
 	r, other := node(t, 0), node(t, 1)
 	publish(t, r, 0, registry.Device{Name: "a"})

@@ -10,7 +10,11 @@ import (
 // mostLinks bounds a loop of symbolic links, as the kernel does.
 const mostLinks = 40
 
-// trails returns the directories of all paths with the names in each.
+// end is the name under which trail has the end of a path: inotify's, empty, for
+// what happens to a watched thing itself.
+const end = ""
+
+// trails returns what trail does, for all paths.
 func trails(paths []string) map[string]map[string]bool {
 	all := map[string]map[string]bool{}
 	for _, path := range paths {
@@ -26,8 +30,7 @@ func trails(paths []string) map[string]map[string]bool {
 }
 
 // trail returns the directories that the kernel goes through for an absolute
-// path, each with the names that it looks up there, and where the path ends, with
-// the empty name: inotify's for what happens to the thing itself.
+// path, each with the names that it looks up there, and where the path ends.
 func trail(path string) map[string]map[string]bool {
 	steps := map[string]map[string]bool{}
 	dir, left, links := "/", strings.Split(path, "/"), 0
@@ -61,6 +64,6 @@ func trail(path string) map[string]map[string]bool {
 	if steps[dir] == nil {
 		steps[dir] = map[string]bool{}
 	}
-	steps[dir][""] = true
+	steps[dir][end] = true
 	return steps
 }

@@ -21,7 +21,7 @@ const asNobody = "PATHWATCH_UNREADABLE"
 
 // TestUnreadableDirectory: a directory that may be entered and not listed, as
 // /etc/serialspan may be. A tty behind it cannot be watched; that is said, and
-// names the directory. A file behind it tells of itself.
+// names the directory. A file behind it tells of itself, until it is away.
 func TestUnreadableDirectory(t *testing.T) {
 	dir := os.Getenv(asNobody)
 	if dir == "" && os.Geteuid() == 0 {
@@ -44,15 +44,32 @@ func TestUnreadableDirectory(t *testing.T) {
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), closed) {
 		t.Errorf("watch %s: %v; want that %s may not be read", file, err, closed)
 	}
-	w := watch(t, pathwatch.Contents, file)
+	told, ended := make(chan struct{}, 100), make(chan error, 1)
+	go func() {
+		ended <- pathwatch.Watch(ctx, pathwatch.Contents, func() { told <- struct{}{} }, file)
+	}()
+	once := func(what string) {
+		t.Helper()
+		select {
+		case <-told:
+		case err := <-ended:
+			t.Fatalf("watch ended at %s: %v", what, err)
+		}
+	}
+	once("the beginning")
 	do(t, os.WriteFile(file, []byte("new"), 0o600))
-	w.once("what was written")
+	once("what was written")
 	do(t, os.WriteFile(file+".new", []byte("newer"), 0o600))
 	do(t, os.Rename(file+".new", file))
-	w.once("another file in its place")
+	once("another file in its place")
 	for range 20 { // more than that can have been told
 		do(t, os.WriteFile(file, []byte("newest"), 0o600))
-		w.once("what was written to that")
+		once("what was written to that")
+	}
+	// Nothing would tell of its return: who watches has to look by itself.
+	do(t, os.Rename(file, file+"~"))
+	if err := <-ended; !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), closed) {
+		t.Errorf("watch of a file that went away: %v; want that %s may not be read", err, closed)
 	}
 }
 

@@ -24,7 +24,7 @@ const (
 )
 
 // What the kernel is asked to tell of a directory on the way, where others may
-// write without end, and of the file whose contents matter.
+// write without end, and of that at a path's end whose contents matter.
 const (
 	ofDirectory = ofNames | unix.IN_ONLYDIR
 	ofFile      = ofNames | unix.IN_CLOSE_WRITE | unix.IN_MODIFY
@@ -37,7 +37,8 @@ const (
 // The paths need not exist. It fails where the kernel gives no inotify instance,
 // where there are too many watches (fs.inotify.max_user_watches), where a
 // directory may not be read, or if the instance breaks. Of Contents a directory
-// that may not be read is left out instead: a file tells of itself.
+// that may not be read is left out instead as long as the files are there: each
+// tells of itself.
 func Watch(ctx context.Context, of Of, changed func(), paths ...string) error {
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	if err != nil {
@@ -79,25 +80,9 @@ func (w *watch) follow() error {
 func (w *watch) followOn(fd int) error {
 	// Until nothing has changed while the watches were set.
 	for now := trails(w.paths); ; {
-		steps := map[int]map[string]bool{}
-		for dir, names := range now { // dir: or where a path ends
-			mask := uint32(ofDirectory)
-			if w.of == Contents && names[""] {
-				mask = ofFile
-			}
-			wd, err := unix.InotifyAddWatch(fd, dir, mask)
-			switch {
-			case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
-				continue // the directory above will tell
-			case w.of == Contents && errors.Is(err, unix.EACCES):
-				continue
-			case err != nil:
-				return fmt.Errorf("watch directory %q: %w", dir, err)
-			}
-			if steps[wd] == nil {
-				steps[wd] = map[string]bool{}
-			}
-			maps.Copy(steps[wd], names)
+		steps, err := w.set(fd, now)
+		if err != nil {
+			return err
 		}
 		for wd := range w.steps {
 			if steps[wd] == nil {
@@ -110,6 +95,41 @@ func (w *watch) followOn(fd int) error {
 			return nil
 		}
 	}
+}
+
+// set watches what the trails lead through.
+func (w *watch) set(fd int, trails map[string]map[string]bool) (steps map[int]map[string]bool, err error) {
+	steps = map[int]map[string]bool{}
+	var unread error
+	missing := false
+	for place, names := range trails {
+		mask := uint32(ofDirectory)
+		switch {
+		case names[end] && w.of == Contents:
+			mask = ofFile
+		case names[end] && len(names) == 1:
+			continue // the directory above tells of its existence
+		}
+		wd, err := unix.InotifyAddWatch(fd, place, mask)
+		switch {
+		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+			missing = missing || names[end]
+			continue // the directory above will tell
+		case w.of == Contents && errors.Is(err, unix.EACCES):
+			unread = fmt.Errorf("watch %q: %w", place, err)
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("watch %q: %w", place, err)
+		}
+		if steps[wd] == nil {
+			steps[wd] = map[string]bool{}
+		}
+		maps.Copy(steps[wd], names)
+	}
+	if missing {
+		return steps, unread // nothing might tell when the file comes back
+	}
+	return steps, nil
 }
 
 // wait blocks until an event matters.

@@ -38,8 +38,7 @@ func watch(t *testing.T, of pathwatch.Of, paths ...string) *watching {
 	return w
 }
 
-// once waits until something is told, and takes all of it: a step may be told
-// several times.
+// once waits until something is told; a step may be told several times.
 func (w *watching) once(what string) {
 	w.t.Helper()
 	select {

@@ -293,10 +293,14 @@ func (m *Machine) Request(now time.Duration, id identity.NodeID, r Route, token 
 			effects = append(effects, m.request(now, p, r))
 		}
 	case p.doubt == trusted && now-p.confirmed >= reactGap && (now-p.reacted >= reactGap || p.reacted == 0):
-		// It may have moved. Data from it would hide that our path is dead, so
-		// only an answer ends this doubt.
+		// It may have moved, or use another relay because ours does not reach it
+		// any more. Data from it would hide that our path is dead, so only an
+		// answer ends this doubt.
 		p.reacted = now
 		p.doubt, p.missed, p.nextProbe = elsewhere, 0, now
+		if p.path.IsRelay() {
+			p.missed = -1 // it tries all relays from time to time: one lost probe proves nothing
+		}
 		effects = append(effects, m.probePath(now, p)...)
 		effects = append(effects, m.request(now, p, r))
 	}

@@ -63,8 +63,8 @@ func TestFasterRelayIsTaken(t *testing.T) {
 	}
 }
 
-// A member that goes on through another relay, because its router has forgotten
-// ours or ours its, is heard all the time; its requests must still move our path.
+// A member that goes on through another relay, because it does not hear from ours
+// any more, is heard itself all the time; its requests must still move our path.
 // Where both relays work, requests by the other one move nothing.
 func TestMemberOnAnotherRelayIsFollowed(t *testing.T) {
 	for name, works := range map[string]bool{"path is dead": false, "path is alive": true} {
@@ -88,8 +88,8 @@ func TestMemberOnAnotherRelayIsFollowed(t *testing.T) {
 				t.Errorf("paths: %v; want %v all the time", w.log, ours.Short())
 			case works && w.requests-before > 0:
 				t.Errorf("%d probes after the first two", w.requests-before)
-			case !works && (s.Route.Via != door || s.Since-asked > 400*ms):
-				t.Errorf("on %v after %v: %v; want %v within 0.4 s", s.Route, s.Since-asked, w.log, door.Short())
+			case !works && (s.Route.Via != door || s.Since-asked > 650*ms):
+				t.Errorf("on %v after %v: %v; want %v within 0.65 s", s.Route, s.Since-asked, w.log, door.Short())
 			}
 		})
 	}

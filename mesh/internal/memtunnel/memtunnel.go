@@ -268,6 +268,9 @@ func (t *Tunnel) receive(d []byte) {
 		switch d[0] {
 		case typeInitiation:
 			p.responded = time.Now()
+			if !p.trying.IsZero() {
+				out.again(p, rekeyTimeout) // its handshake does for both
+			}
 			out.send(p, handshake(typeResponse, t.cfg.Self))
 		case typeResponse:
 			if !p.trying.IsZero() {

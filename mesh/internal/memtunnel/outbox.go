@@ -129,7 +129,7 @@ func (o *outbox) again(p *peer, after time.Duration) {
 
 // establish notes that a handshake is complete and sends what waited for it: for
 // its initiator with the response, for the other side, as the white paper has it
-// (section 5.4.6), with the first data, which confirms the response.
+// (section 5.1), with the first data, which confirms that the response arrived.
 func (o *outbox) establish(p *peer, began time.Time, initiated bool) {
 	p.session, p.initiated = began, initiated
 	p.responded, p.trying = time.Time{}, time.Time{}

@@ -61,20 +61,12 @@ func (s *settings) problems() []string {
 // maintain follows the configuration file, and tries again what could not be
 // done, until ctx is done. It owns the goroutine that waits for the file.
 func (a *Agent) maintain(ctx context.Context) {
-	changed, broken := make(chan struct{}, 1), make(chan error, 1)
-	file := a.options.Config.File
-	watched, polled := a.options.Reload != nil && file != "", false
+	changed := make(chan struct{}, 1)
+	watched := a.options.Reload != nil && a.options.Config.File != ""
 	if watched {
 		var waiter sync.WaitGroup
 		defer waiter.Wait()
-		waiter.Go(func() {
-			broken <- pathwatch.Watch(ctx, pathwatch.Contents, func() {
-				select {
-				case changed <- struct{}{}:
-				default:
-				}
-			}, file)
-		})
+		waiter.Go(func() { a.watchFile(ctx, changed) })
 	}
 	quiet := time.NewTimer(settle) // the file may have changed since it was read
 	defer quiet.Stop()
@@ -95,23 +87,43 @@ func (a *Agent) maintain(ctx context.Context) {
 			a.changes.tell()
 		case <-changed:
 			quiet.Reset(settle)
-		case err := <-broken:
-			polled = err != nil // nil: ctx is done
-			if polled {
-				a.log.Warn("configuration file cannot be watched, it is read now and then", "path", file, "err", err)
-			}
 		case <-quiet.C:
 			if watched {
 				a.reload()
 				a.changes.tell()
 			}
 		case <-retry.C:
-			if polled {
-				a.reload()
-			}
 			a.claims.retry()
 			a.secretFile.retry()
 			a.wanted.retry()
+		}
+	}
+}
+
+// watchFile tells when the configuration file may have changed, until ctx is done;
+// where it cannot be watched, every now and then.
+func (a *Agent) watchFile(ctx context.Context, changed chan<- struct{}) {
+	tell := func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	}
+	file, told := a.options.Config.File, ""
+	for {
+		err := pathwatch.Watch(ctx, pathwatch.Contents, tell, file)
+		if err == nil {
+			return
+		}
+		if err.Error() != told {
+			told = err.Error()
+			a.log.Warn("configuration file cannot be watched, it is read now and then", "path", file, "err", err)
+		}
+		tell()
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return
 		}
 	}
 }
