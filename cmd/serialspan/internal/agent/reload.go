@@ -19,8 +19,10 @@ const (
 	// editors write in several steps.
 	settle = 100 * time.Millisecond
 	// retryPause is how often is tried again what a full disk or a taken place
-	// stood against, and how often the file is read where it cannot be watched.
+	// stood against.
 	retryPause = 10 * time.Second
+	// lookPause is how often the file is read where it cannot be watched.
+	lookPause = 3 * time.Second
 )
 
 // liveKeys take effect without a restart.
@@ -121,7 +123,7 @@ func (a *Agent) watchFile(ctx context.Context, changed chan<- struct{}) {
 		}
 		tell()
 		select {
-		case <-time.After(retryPause):
+		case <-time.After(lookPause):
 		case <-ctx.Done():
 			return
 		}
