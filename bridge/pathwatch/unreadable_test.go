@@ -44,6 +44,12 @@ func TestUnreadableDirectory(t *testing.T) {
 	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), closed) {
 		t.Errorf("watch %s: %v; want that %s may not be read", file, err, closed)
 	}
+	below := filepath.Join(closed, "open", "file") // its own directory tells of it
+	do(t, os.Mkdir(filepath.Dir(below), 0o700))
+	w := watch(t, pathwatch.Contents, below)
+	do(t, os.WriteFile(below, []byte("new"), 0o600))
+	w.once("a file in a directory below")
+
 	told, ended := make(chan struct{}, 100), make(chan error, 1)
 	go func() {
 		ended <- pathwatch.Watch(ctx, pathwatch.Contents, func() { told <- struct{}{} }, file)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -37,8 +38,8 @@ const (
 // The paths need not exist. It fails where the kernel gives no inotify instance,
 // where there are too many watches (fs.inotify.max_user_watches), where a
 // directory may not be read, or if the instance breaks. Of Contents a directory
-// that may not be read is left out instead as long as the files are there: each
-// tells of itself.
+// that may not be read is left out instead as long as what is looked up in it is
+// there, and tells of itself.
 func Watch(ctx context.Context, of Of, changed func(), paths ...string) error {
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
 	if err != nil {
@@ -100,8 +101,8 @@ func (w *watch) followOn(fd int) error {
 // set watches what the trails lead through.
 func (w *watch) set(fd int, trails map[string]map[string]bool) (steps map[int]map[string]bool, err error) {
 	steps = map[int]map[string]bool{}
-	var unread error
-	missing := false
+	unread := map[string]error{}
+	var missing []string
 	for place, names := range trails {
 		mask := uint32(ofDirectory)
 		switch {
@@ -113,10 +114,10 @@ func (w *watch) set(fd int, trails map[string]map[string]bool) (steps map[int]ma
 		wd, err := unix.InotifyAddWatch(fd, place, mask)
 		switch {
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
-			missing = missing || names[end]
+			missing = append(missing, place)
 			continue // the directory above will tell
 		case w.of == Contents && errors.Is(err, unix.EACCES):
-			unread = fmt.Errorf("watch %q: %w", place, err)
+			unread[place] = fmt.Errorf("watch %q: %w", place, err)
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("watch %q: %w", place, err)
@@ -126,8 +127,10 @@ func (w *watch) set(fd int, trails map[string]map[string]bool) (steps map[int]ma
 		}
 		maps.Copy(steps[wd], names)
 	}
-	if missing {
-		return steps, unread // nothing might tell when the file comes back
+	for _, place := range missing {
+		if err := unread[filepath.Dir(place)]; err != nil {
+			return nil, err // nothing would tell when it comes back
+		}
 	}
 	return steps, nil
 }
