@@ -317,7 +317,8 @@ func (r *Registry) putList(o *owner, m *message) {
 	o.list = m
 	for name, h := range o.entries {
 		_, named := m.listed[name]
-		h.awaited = !o.isLive(h.message)
+		// For good, even if a list names it again: others have dropped it.
+		h.awaited = h.awaited || !o.isLive(h.message)
 		if h.awaited && !named {
 			r.dropEntry(m.owner, o, name)
 		}

@@ -272,6 +272,35 @@ func TestStandInGoes(t *testing.T) {
 	}
 }
 
+// TestStandInStaysOut: two machines with one identity, whose lists take turns.
+// What a list has put out of the state does not come back by a later one, or two
+// replicas would differ after they have exchanged all.
+func TestStandInStaysOut(t *testing.T) {
+	machine := func(details ...string) (said []registry.Message) {
+		r := node(t, 0)
+		for _, detail := range details {
+			said = append(said, publish(t, r, 0, registry.Device{Name: "x", Detail: detail})...)
+		}
+		publish(t, r, 0, registry.Device{Name: "x", Detail: details[len(details)-1]}, registry.Device{Name: "y"})
+		return append(said, publish(t, r, 0, registry.Device{Name: "x", Detail: details[len(details)-1]})...)
+	}
+	one := machine("1.1")        // x of 1, list of 2, y of 3, list of 4 with x of 1
+	two := machine("2.1", "2.2") // x of 1, list of 2, x of 3, y of 4, list of 5 with x of 3
+	a, b := node(t, 1), node(t, 2)
+	deliver(t, 0, []registry.Message{two[2], one[2]}, a)
+	deliver(t, 0, two[3:], b)
+	exchange(t, 0, a, b)
+	if a.Root() != b.Root() {
+		t.Errorf("after the exchange one holds %v, the other %v", spokenBy(a, 0), spokenBy(b, 0))
+	}
+	deliver(t, 0, two[2:3], a, b)
+	for _, r := range []*registry.Registry{a, b} {
+		if d := r.Devices(0); len(d) != 1 || d[0].Device.Detail != "2.2" || r.Root() != a.Root() {
+			t.Errorf("after the entry: %+v", d)
+		}
+	}
+}
+
 func TestLargerEpochSignsAgain(t *testing.T) {
 	r, other := node(t, 0), node(t, 1)
 	publish(t, r, 0, registry.Device{Name: "a"})
