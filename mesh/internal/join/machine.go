@@ -182,7 +182,7 @@ func (m *Machine) Handle(now time.Duration, from netip.AddrPort, datagram []byte
 
 // Expire forgets the handshakes that have waited for Lifetime. It returns the
 // addresses where joining was tried and no answer came, in order, except those
-// where a later try still waits. Call it about once a second.
+// where a later try was answered. Call it about once a second.
 func (m *Machine) Expire(now time.Duration) []netip.AddrPort {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -198,7 +198,9 @@ func (m *Machine) Expire(now time.Duration) []netip.AddrPort {
 		}
 	}
 	for _, b := range m.begun {
-		silent = slices.DeleteFunc(silent, func(a netip.AddrPort) bool { return a == b.to })
+		if b.third != nil {
+			silent = slices.DeleteFunc(silent, func(a netip.AddrPort) bool { return a == b.to })
+		}
 	}
 	slices.SortFunc(silent, netip.AddrPort.Compare)
 	return slices.Compact(silent)
