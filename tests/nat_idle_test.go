@@ -58,7 +58,8 @@ func (s *sites) publish(t *testing.T, name string, device *lab.TTY) {
 	s.edge.WaitDevice(name, 20*time.Second)
 }
 
-// forget returns when a site's router knows no flow to any other member.
+// forget returns when a site's router knows no flow to any other member. From then
+// on it forgets flows after 30 s without a packet.
 func (s *sites) forget(t *testing.T, site string) {
 	t.Helper()
 	others := []netip.Addr{s.net.Host("cloud").Addr, s.net.Host("spare").Addr}

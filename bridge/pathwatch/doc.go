@@ -6,8 +6,8 @@
 // through directories that are not there yet. So the directory of each step is
 // watched by inotify(7) for the names that the kernel looks up in it, a file whose
 // contents matter for what is written to it, and after each change the path is
-// followed anew. A mount over one of the directories is
-// not told by inotify: look yourself now and then.
+// followed anew. A mount over one of the directories is not told by inotify: look
+// yourself now and then.
 //
 // # Goroutines
 //

@@ -46,35 +46,29 @@ func TestUnreadableDirectory(t *testing.T) {
 	}
 	below := filepath.Join(closed, "open", "file") // its own directory tells of it
 	do(t, os.Mkdir(filepath.Dir(below), 0o700))
-	w := watch(t, pathwatch.Contents, below)
+	inside := watch(t, pathwatch.Contents, below)
 	do(t, os.WriteFile(below, []byte("new"), 0o600))
-	w.once("a file in a directory below")
+	inside.once("a file in a directory below")
 
-	told, ended := make(chan struct{}, 100), make(chan error, 1)
-	go func() {
-		ended <- pathwatch.Watch(ctx, pathwatch.Contents, func() { told <- struct{}{} }, file)
-	}()
-	once := func(what string) {
-		t.Helper()
-		select {
-		case <-told:
-		case err := <-ended:
-			t.Fatalf("watch ended at %s: %v", what, err)
-		}
-	}
-	once("the beginning")
+	w := watch(t, pathwatch.Contents, file)
 	do(t, os.WriteFile(file, []byte("new"), 0o600))
-	once("what was written")
+	w.once("what was written")
 	do(t, os.WriteFile(file+".new", []byte("newer"), 0o600))
 	do(t, os.Rename(file+".new", file))
-	once("another file in its place")
+	w.once("another file in its place")
 	for range 20 { // more than that can have been told
 		do(t, os.WriteFile(file, []byte("newest"), 0o600))
-		once("what was written to that")
+		w.once("what was written to that")
 	}
 	// Nothing would tell of its return: who watches has to look by itself.
 	do(t, os.Rename(file, file+"~"))
-	if err := <-ended; !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), closed) {
+	select {
+	case err = <-w.ended:
+		w.ended <- nil // for its cleanup
+	case <-ctx.Done():
+		t.Fatal("the watch of a file that went away goes on")
+	}
+	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), closed) {
 		t.Errorf("watch of a file that went away: %v; want that %s may not be read", err, closed)
 	}
 }

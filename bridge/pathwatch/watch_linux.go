@@ -98,12 +98,12 @@ func (w *watch) followOn(fd int) error {
 	}
 }
 
-// set watches what the trails lead through.
-func (w *watch) set(fd int, trails map[string]map[string]bool) (steps map[int]map[string]bool, err error) {
+// set watches what the paths lead through, as trails tells it.
+func (w *watch) set(fd int, through map[string]map[string]bool) (steps map[int]map[string]bool, err error) {
 	steps = map[int]map[string]bool{}
 	unread := map[string]error{}
 	var missing []string
-	for place, names := range trails {
+	for place, names := range through {
 		mask := uint32(ofDirectory)
 		switch {
 		case names[end] && w.of == Contents:

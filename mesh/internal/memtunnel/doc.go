@@ -5,11 +5,11 @@
 //
 // What it keeps of WireGuard is what others see of it: the sizes of all
 // datagrams, the round trip of a handshake before the first data of its initiator
-// and one way more before that of the other side, its repeats,
-// a new handshake for a session older than 120 s, no session older than 180 s,
-// and the keepalive 10 s after data that nothing answered (white paper, section
-// 6.1). As in package tunnel the smaller NodeID of a pair initiates, the larger
-// asks it to by a probe, and a peer may be reached through another.
+// and one way more before that of the other side, its repeats, a new handshake for
+// a session older than 120 s, no session older than 180 s, and the keepalive 10 s
+// after data that nothing answered (white paper, section 6.1). As in package tunnel
+// the smaller NodeID of a pair initiates, the larger asks it to by a probe, and a
+// peer may be reached through another.
 //
 // What it leaves out: data carries no number of its session, so in a new handshake
 // data of the last one counts as the confirmation.

@@ -14,6 +14,18 @@ import (
 // nobody is a user of every Linux that is not root.
 const nobody = 65534
 
+// runAsNobody runs the test again in a process of that user, with more in its
+// environment. By /proc: the directory of the test's program is root's.
+func runAsNobody(t *testing.T, environment ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Dir, cmd.Env = "/", append(os.Environ(), environment...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("as another user: %v\n%s", err, out)
+	}
+}
+
 // TestOwnerOfPTY: what an agent of root makes for another user by command, or for
 // the one that the file names, that user can open, and nobody else.
 func TestOwnerOfPTY(t *testing.T) {
@@ -39,13 +51,7 @@ func TestOwnerOfPTY(t *testing.T) {
 	r.start()
 	run := func() {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestOwnerOfPTY$")
-		cmd.Env = append(os.Environ(), "SERIALSPAN_TEST_OTHER_USER="+r.dir)
-		cmd.Dir = "/"
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("as the other user: %v\n%s", err, out)
-		}
+		runAsNobody(t, "SERIALSPAN_TEST_OTHER_USER="+r.dir)
 	}
 	run()
 	owner := func(link string) int {
